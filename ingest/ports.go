@@ -1,0 +1,134 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"mooring/wire"
+)
+
+// Errors an Authenticator answers with; the gateway turns them into HTTP 401
+// and 403. Any other error is answered with 503 and Retry-After.
+var (
+	ErrUnauthenticated = errors.New("bad credential")
+	ErrDisabled        = errors.New("device is disabled")
+)
+
+// Credential is what a handshake brought. One of Token and Certificate is set.
+type Credential struct {
+	Token       string // as the device holds it
+	Name        string // from Basic authentication: must be the device's name; else empty
+	Certificate string // common name of a verified TLS client certificate
+}
+
+// Device is who a credential belongs to.
+type Device struct {
+	ID   int32
+	Name string
+	// TokenID is the credential's own number, so that its revocation can end
+	// the sessions that used it; 0 for certificates.
+	TokenID int64
+}
+
+// Authenticator tells whose credential it is. It is called once per handshake,
+// from that handshake's goroutine, so it should answer from memory when it can.
+type Authenticator interface {
+	Authenticate(ctx context.Context, credential Credential) (Device, error)
+}
+
+// SessionStart is what is known when a session opens.
+type SessionStart struct {
+	Device    Device
+	Remote    string // peer address
+	BootID    uint32
+	Model     string
+	Firmware  string
+	Connected time.Time
+}
+
+// SessionInfo is what the record keeper answers.
+type SessionInfo struct {
+	Session int64 // rises with every session of the device, on any gateway
+	Next    uint64
+	HasNext bool // Next is the first sequence number of this boot not yet committed, as far as known
+}
+
+// SessionCounts are totals since the session opened.
+type SessionCounts struct {
+	RowsIn        uint64 // rows decoded, refused ones included
+	RowsCommitted uint64
+	RowsDuplicate uint64
+	RowsRejected  uint64 // whole rows refused
+	RowsLost      uint64 // gaps in the sequence numbers: given up by the device
+}
+
+// SessionProgress is a session's state while it lives.
+type SessionProgress struct {
+	Session  int64
+	LastSeen time.Time
+	Next     uint64 // first sequence number not yet settled
+	HasNext  bool
+	Counts   SessionCounts
+}
+
+// SessionEnd is a session's last state.
+type SessionEnd struct {
+	SessionProgress
+	Disconnected time.Time
+	Code         wire.CloseCode
+	Reason       string // in words, for people
+}
+
+// SessionLog keeps the record of who is and was connected.
+type SessionLog interface {
+	// Open records a new session and waits until the record is committed, so
+	// that the session numbers of a device are in the order of its connections.
+	Open(ctx context.Context, start SessionStart) (SessionInfo, error)
+	// Progress records how far a session got. It never blocks; only the last
+	// progress of a session counts.
+	Progress(progress SessionProgress)
+	// Close records the end of a session. It never blocks and is never lost
+	// while the process lives.
+	Close(end SessionEnd)
+}
+
+// RejectedRow is a row that the database refuses for good (CodeStorage).
+type RejectedRow struct {
+	Device int32
+	Seq    uint64
+	Time   int64 // microseconds since 1970
+}
+
+// Outcome is what became of a written batch.
+type Outcome struct {
+	Duplicates map[int32]int // rows that were stored before, by device; nil: none
+	Rejected   []RejectedRow // rows that could not be stored
+}
+
+// RowStore is where rows go.
+type RowStore interface {
+	// ResolveLayout gives the store's number for a layout's content. It may
+	// wait for the database; the session keeps the answer. An error that
+	// matches ErrLayoutRefused is final, others may pass.
+	ResolveLayout(ctx context.Context, device int32, layout *wire.Layout) (int32, error)
+
+	// AppendRow appends a row to dst in the store's own encoding, in which rows
+	// can be put one behind the other. It must not keep row or dst. It does not
+	// allocate when dst has room.
+	AppendRow(dst []byte, device, layout int32, row *wire.Row) []byte
+
+	// Write stores count rows that AppendRow encoded and returns when every one
+	// of them is committed, a duplicate of a committed one, or in
+	// Outcome.Rejected. While the database is away it keeps trying; it gives up
+	// only when ctx ends, and then nothing may be acknowledged. One call at a
+	// time per writer; rows are not kept after it returns.
+	Write(ctx context.Context, writer int, rows []byte, count int) (Outcome, error)
+
+	// RecordRejects logs refused rows for people. It never blocks; what it
+	// can't keep it counts.
+	RecordRejects(device int32, rejects []wire.Reject, layout *wire.Layout, frame []byte)
+}
+
+// ErrLayoutRefused is matched by a ResolveLayout error that will not pass.
+var ErrLayoutRefused = errors.New("layout refused by the store")
