@@ -1,0 +1,55 @@
+# Everything here is a one-line name for a command that can be typed as well.
+GO            ?= go
+LINT_VERSION  := v2.15.0
+LINT          := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+FUZZTIME      ?= 20000x
+DEMO_FOR      ?= 20s
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## static binaries in bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/mooring ./cmd/fleet
+
+.PHONY: demo
+demo: ## a server, 25 devices with faults and this machine, for 20 s
+	$(GO) run ./cmd/mooring demo --for $(DEMO_FOR)
+
+.PHONY: test
+test: ## all tests (needs an installed PostgreSQL)
+	$(GO) test ./...
+
+.PHONY: race
+race: ## all tests with the race detector
+	$(GO) test -race ./...
+
+.PHONY: cover
+cover: ## all tests, coverage.html
+	$(GO) test -coverpkg=./... -coverprofile=coverage.out ./...
+	$(GO) tool cover -html=coverage.out -o coverage.html
+	$(GO) tool cover -func=coverage.out | tail -n 1
+
+.PHONY: bench
+bench: ## all benchmarks with allocations
+	$(GO) test -run='^$$' -bench=. -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME executions
+	./.ci/fuzz $(FUZZTIME)
+
+.PHONY: fmt
+fmt: ## format all Go files
+	$(LINT) fmt
+
+.PHONY: lint
+lint: ## go vet and the linters (the first time builds them: minutes)
+	$(GO) vet ./...
+	$(LINT) run
+
+.PHONY: ci
+ci: ## all of what CI does
+	./.ci/run
