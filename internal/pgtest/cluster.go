@@ -1,0 +1,109 @@
+//go:build linux || darwin
+
+package pgtest
+
+import (
+	"context"
+	"syscall"
+	"testing"
+	"time"
+
+	"mooring/storage/embedded"
+)
+
+// Postgres is a cluster of one test's own, for tests in which it fails. Its
+// methods fail the test if they can't do what they say. Its URLs stay the same.
+type Postgres struct {
+	cluster *embedded.Cluster
+}
+
+// Options changes what Cluster makes. The zero value is the usual.
+type Options struct {
+	Empty    bool              // no schema
+	Settings map[string]string // of postgresql.conf
+}
+
+// Cluster starts a cluster for this test alone, with the newest schema in its
+// database. It is stopped and removed when the test ends.
+func Cluster(t testing.TB, options ...Options) *Postgres {
+	t.Helper()
+	var wanted Options
+	if len(options) > 0 {
+		wanted = options[0]
+	}
+	cluster, err := start(wanted.Settings)
+	if err != nil {
+		unavailable(t, err)
+	}
+	p := &Postgres{cluster: cluster}
+	t.Cleanup(func() {
+		p.signalAll(t, syscall.SIGCONT) // a paused one could not stop
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel() // in a hurry
+		if err := cluster.Stop(ctx); err != nil {
+			t.Errorf("pgtest: %v", err)
+		}
+	})
+	if !wanted.Empty {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := migrateSchema(ctx, cluster.URL()); err != nil {
+			t.Fatalf("pgtest: make the schema: %v", err)
+		}
+	}
+	return p
+}
+
+// URL is the connection URL of the owning role.
+func (p *Postgres) URL() string { return p.cluster.URL() }
+
+// ReaderURL is the connection URL of the role that may only read.
+func (p *Postgres) ReaderURL() string { return p.cluster.ReaderURL() }
+
+// SuperuserURL is the connection URL of the superuser, in the same database.
+func (p *Postgres) SuperuserURL(t testing.TB) string {
+	t.Helper()
+	return withDatabase(t, p.cluster.SuperuserURL(), databaseOf(t, p.cluster.URL()))
+}
+
+// Stop stops Postgres in good order and keeps it down until Start.
+func (p *Postgres) Stop(t testing.TB) { t.Helper(); p.halt(t, syscall.SIGINT) }
+
+// Kill9 kills Postgres' main process, whereupon all others end too, and keeps
+// it down until Start, which recovers.
+func (p *Postgres) Kill9(t testing.TB) { t.Helper(); p.halt(t, syscall.SIGKILL) }
+
+func (p *Postgres) halt(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := p.cluster.Halt(ctx, signal); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+}
+
+// Start starts a stopped or killed Postgres and waits until it can be used.
+func (p *Postgres) Start(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := p.cluster.Resume(ctx); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+}
+
+// Pause freezes every process of Postgres: connections stay open, nothing
+// answers.
+func (p *Postgres) Pause(t testing.TB) { t.Helper(); p.signalAll(t, syscall.SIGSTOP) }
+
+// Resume thaws a paused Postgres.
+func (p *Postgres) Resume(t testing.TB) { t.Helper(); p.signalAll(t, syscall.SIGCONT) }
+
+func (p *Postgres) signalAll(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	main := p.cluster.Info().PID
+	// The main process first, so that it starts no more of them.
+	for _, pid := range append([]int{main}, children(t, main)...) {
+		_ = syscall.Kill(pid, signal) // one that has just ended is as good
+	}
+}

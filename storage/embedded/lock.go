@@ -1,0 +1,43 @@
+//go:build linux || darwin
+
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// lockDataDir takes the data directory for this process. The lock is the
+// kernel's and ends with the process, however that ends; the number in the file
+// only serves the error message.
+func lockDataDir(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data directory: %w", err)
+	}
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // a file descriptor is small
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		content, _ := io.ReadAll(io.LimitReader(file, 32))
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(content)))
+		return nil, errors.Join(&InUseError{DataDir: filepath.Dir(path), PID: pid}, file.Close())
+	}
+	if err == nil {
+		err = file.Truncate(0)
+	}
+	if err == nil {
+		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	if err == nil {
+		err = alike(path, filepath.Dir(path))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock the data directory with %s: %w", path, err), file.Close())
+	}
+	return file, nil
+}
