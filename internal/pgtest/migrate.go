@@ -2,7 +2,15 @@
 
 package pgtest
 
-import "context"
+import (
+	"context"
+	"log/slog"
+
+	"mooring/migrations"
+)
 
 // migrateSchema brings a database to the newest schema.
-func migrateSchema(_ context.Context, _ string) error { return nil }
+func migrateSchema(ctx context.Context, url string) error {
+	_, err := migrations.Up(ctx, url, slog.New(slog.DiscardHandler))
+	return err
+}
