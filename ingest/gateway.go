@@ -1,0 +1,182 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lxzan/gws"
+
+	"mooring/wire"
+)
+
+// Errors of SendCommand.
+var (
+	ErrNotConnected = errors.New("the device is not connected")
+	ErrOutboxFull   = errors.New("too much waits to be sent to the device")
+	ErrTooLarge     = errors.New("the device takes no message of that size")
+)
+
+// The states of a gateway, in order.
+const (
+	stateNew int32 = iota
+	stateRunning
+	stateStopping
+)
+
+// Gateway is the WebSocket endpoint and everything behind it up to the store.
+// It is an http.Handler; see NewServer for the server around it.
+type Gateway struct {
+	cfg   Config
+	auth  Authenticator
+	log   SessionLog
+	store RowStore
+
+	clock          clock
+	hub            *hub
+	shards         []*shard
+	metrics        *metrics
+	latency        latencies
+	maxOutstanding uint64 // DATA frames a device may have unacknowledged
+
+	upgrader, plainUpgrader *gws.Upgrader
+	handshakes              chan struct{} // one token a handshake being checked
+	decoders, scratches     sync.Pool
+
+	life     context.Context // of sessions
+	lifeEnd  context.CancelFunc
+	writes   context.Context // of writes
+	writeEnd context.CancelFunc
+
+	state       atomic.Int32
+	connections atomic.Int64 // handshakes under way included
+	gate        sync.Mutex   // orders enter and Stop
+	sessions    sync.WaitGroup
+	flushers    sync.WaitGroup
+	writers     sync.WaitGroup
+	timersDone  sync.WaitGroup
+	timersEnd   chan struct{}
+	stopped     chan struct{}
+	stopErr     error
+}
+
+// New makes a gateway. The error names every field of cfg that can't be.
+func New(cfg Config, auth Authenticator, log SessionLog, store RowStore) (*Gateway, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if auth == nil || log == nil || store == nil {
+		return nil, errors.New("ingest: an Authenticator, a SessionLog and a RowStore are needed")
+	}
+	g := &Gateway{
+		cfg: cfg, auth: auth, log: log, store: store,
+		clock:      clock{start: time.Now()},
+		handshakes: make(chan struct{}, cfg.MaxHandshakes),
+		// Devices may send 4 frames before WELCOME tells them the window.
+		maxOutstanding: uint64(max(cfg.Window, 4)),
+		timersEnd:      make(chan struct{}),
+		stopped:        make(chan struct{}),
+	}
+	g.hub = newHub(g.clock)
+	g.upgrader = newUpgrader(&g.cfg, wire.Subprotocol)
+	g.plainUpgrader = newUpgrader(&g.cfg)
+	g.decoders.New = func() any { return g.newDecoder() }
+	g.scratches.New = func() any { return &dataScratch{decoder: g.newDecoder()} }
+	g.metrics = newMetrics()
+	for i := range cfg.Writers {
+		g.shards = append(g.shards, newShard(i, &g.cfg, store, g.metrics))
+	}
+	if err := g.metrics.register(cfg.Registerer, g); err != nil {
+		return nil, fmt.Errorf("ingest: register metrics: %w", err)
+	}
+	return g, nil
+}
+
+func (g *Gateway) newDecoder() *wire.Decoder { return wire.NewDecoder(wire.Limits{}) }
+
+// Start starts the writers and timers; handshakes are taken from now on. Values
+// of ctx reach the store and the logs; its end does nothing: only Stop stops,
+// because only Stop drains.
+func (g *Gateway) Start(ctx context.Context) error {
+	if !g.state.CompareAndSwap(stateNew, stateRunning) {
+		return errors.New("ingest: the gateway was started before")
+	}
+	ctx = context.WithoutCancel(ctx)
+	g.life, g.lifeEnd = context.WithCancel(ctx)
+	g.writes, g.writeEnd = context.WithCancel(ctx)
+	for _, sh := range g.shards {
+		g.writers.Go(func() { sh.run(g.writes) })
+	}
+	g.timersDone.Go(g.timers)
+	return nil
+}
+
+// enter counts a session's goroutine, unless Stop has begun.
+func (g *Gateway) enter() bool {
+	g.gate.Lock()
+	defer g.gate.Unlock()
+	if g.state.Load() != stateRunning {
+		return false
+	}
+	g.sessions.Add(1)
+	return true
+}
+
+// DropDevice ends the sessions of a device at once, for a revoked token (all of
+// them for tokenID 0), with CloseUnauthenticated or CloseDisabled, say. It also
+// catches handshakes that were checked before and arrive later. It returns the
+// number of sessions ended and never blocks.
+func (g *Gateway) DropDevice(deviceID int32, tokenID int64, code wire.CloseCode) int {
+	return g.hub.drop(deviceID, tokenID, code)
+}
+
+// SendCommand queues a command for a connected device; that it was queued says
+// nothing of its arrival. Errors: ErrNotConnected, ErrOutboxFull, ErrTooLarge.
+func (g *Gateway) SendCommand(deviceID int32, command wire.Command) error {
+	s := g.hub.current(deviceID)
+	if s == nil {
+		return ErrNotConnected
+	}
+	return s.tryEnqueue(func(encoder *wire.Encoder) []byte { return encoder.Command(command) })
+}
+
+// Stats is a snapshot for a live display. Counts are totals since the start.
+type Stats struct {
+	Connections   int
+	Blocked       int // sessions that wait for room
+	Frames        uint64
+	RowsIn        uint64 // decoded, refused ones included
+	RowsCommitted uint64
+	RowsDuplicate uint64
+	RowsRejected  uint64 // whole rows
+	RowsLost      uint64 // given up by devices
+	BytesWaiting  int    // received, not yet committed
+	// AckP50 and AckP99 are times from a frame's receipt to the writing of its
+	// ACK, over the last 10 to 20 s; 0: none. They are upper bounds, 12 % wide.
+	AckP50, AckP99 time.Duration
+}
+
+// Stats takes a snapshot. It is cheap.
+func (g *Gateway) Stats() Stats {
+	stats := Stats{Connections: int(g.connections.Load())}
+	for _, sh := range g.shards {
+		sh.mu.Lock()
+		counts := sh.counts
+		stats.BytesWaiting += len(sh.gathering.rows) + sh.writing
+		stats.Blocked += len(sh.waiters)
+		sh.mu.Unlock()
+		stats.Frames += counts.frames
+		stats.RowsIn += counts.rowsIn
+		stats.RowsCommitted += counts.committed
+		stats.RowsDuplicate += counts.duplicate
+		stats.RowsRejected += counts.rowsRefused + counts.poisoned
+		stats.RowsLost += counts.rowsLost
+	}
+	stats.AckP50 = g.latency.quantile(0.50)
+	stats.AckP99 = g.latency.quantile(0.99)
+	return stats
+}

@@ -1,0 +1,159 @@
+package ingest
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ServeHTTP is the WebSocket endpoint, to be mounted at wire.StreamPath. All
+// checks come before the upgrade, so that a refusal is an HTTP status that any
+// client library shows: 400, 401, 403, 405, 426, 429 and 503, with a line of
+// text that names what is wrong.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begun := g.clock.now()
+	if bad := g.admit(); bad != nil {
+		g.refuse(w, bad)
+		return
+	}
+	placeKept := false
+	defer func() {
+		if !placeKept {
+			g.connections.Add(-1)
+		}
+	}()
+	speaks, bad := g.checkRequest(r)
+	if bad != nil {
+		g.refuse(w, bad)
+		return
+	}
+	_, _, tokens := offered(r.Header)
+	presented, bad := credential(r, tokens)
+	if bad != nil {
+		g.refuse(w, bad)
+		return
+	}
+	device, bad := g.authenticate(r.Context(), presented)
+	if bad != nil {
+		g.refuse(w, bad)
+		return
+	}
+	placeKept = g.upgrade(w, r, device, speaks, begun)
+}
+
+// admit takes a connection's place, which must be given back.
+func (g *Gateway) admit() *refusal {
+	if g.state.Load() != stateRunning {
+		return refuse(http.StatusServiceUnavailable, "stopping", "the server is stopping")
+	}
+	if g.connections.Add(1) > int64(g.cfg.MaxConnections) {
+		g.connections.Add(-1)
+		return refuse(http.StatusServiceUnavailable, "full", "the server has as many connections as it takes")
+	}
+	return nil
+}
+
+// checkRequest checks everything but the credential; speaks: the client offers
+// our subprotocol.
+func (g *Gateway) checkRequest(r *http.Request) (speaks bool, bad *refusal) {
+	switch {
+	case r.Method != http.MethodGet:
+		return false, refuse(http.StatusMethodNotAllowed, "method", "the WebSocket handshake is a GET")
+	case r.ProtoMajor != 1 || r.ProtoMinor < 1:
+		return false, refuse(http.StatusBadRequest, "http_version", "the WebSocket handshake needs HTTP/1.1")
+	case !headerHas(r.Header, "Upgrade", "websocket") || !headerHas(r.Header, "Connection", "upgrade"):
+		return false, refuse(http.StatusUpgradeRequired, "no_upgrade",
+			"this is a WebSocket endpoint: send Connection: Upgrade and Upgrade: websocket")
+	case r.Header.Get("Sec-WebSocket-Version") != "13":
+		return false, refuse(http.StatusUpgradeRequired, "ws_version", "Sec-WebSocket-Version must be 13")
+	}
+	if key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key")); err != nil || len(key) != 16 {
+		return false, refuse(http.StatusBadRequest, "ws_key", "Sec-WebSocket-Key must be base64 of 16 bytes")
+	}
+	if r.Header.Get("Origin") != "" && !g.cfg.CheckOrigin(r) {
+		return false, refuse(http.StatusForbidden, "origin", "this origin may not connect")
+	}
+	speaks, others, tokens := offered(r.Header)
+	if !speaks && (others || len(tokens) > 0) {
+		return false, refuse(http.StatusBadRequest, "subprotocol", "offer the subprotocol mooring.v1")
+	}
+	return speaks, nil
+}
+
+// authenticate asks whose credential it is. Only so many may ask at a time: a
+// storm of reconnects is to wait outside, not in the registry.
+func (g *Gateway) authenticate(ctx context.Context, presented Credential) (Device, *refusal) {
+	select {
+	case g.handshakes <- struct{}{}:
+		defer func() { <-g.handshakes }()
+	default:
+		return Device{}, refuse(http.StatusTooManyRequests, "busy", "too many handshakes at once")
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.HandshakeTimeout)
+	defer cancel()
+	device, err := g.auth.Authenticate(ctx, presented)
+	switch {
+	case err == nil:
+		return device, nil
+	case errors.Is(err, ErrUnauthenticated):
+		return Device{}, refuse(http.StatusUnauthorized, "bad_credential", "the credential is not valid")
+	case errors.Is(err, ErrDisabled):
+		return Device{}, refuse(http.StatusForbidden, "disabled", "the device is disabled")
+	default:
+		g.cfg.Logger.Warn("credential not checked", "error", err)
+		return Device{}, refuse(http.StatusServiceUnavailable, "registry", "credentials can't be checked right now")
+	}
+}
+
+// refuse answers and closes the connection: a client that was refused has no
+// business keeping it.
+func (g *Gateway) refuse(w http.ResponseWriter, bad *refusal) {
+	g.metrics.refusals.WithLabelValues(bad.label).Inc()
+	header := w.Header()
+	header.Set("Connection", "close")
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("Cache-Control", "no-store")
+	switch bad.status {
+	case http.StatusUnauthorized:
+		header.Set("WWW-Authenticate", `Bearer realm="mooring"`)
+	case http.StatusMethodNotAllowed:
+		header.Set("Allow", http.MethodGet)
+	case http.StatusUpgradeRequired:
+		header.Set("Upgrade", "websocket")
+		header.Set("Sec-WebSocket-Version", "13")
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		header.Set("Retry-After", g.retryAfter())
+	}
+	w.WriteHeader(bad.status)
+	_, _ = w.Write([]byte(bad.text + "\n"))
+}
+
+// retryAfter spreads those who were turned away, in whole seconds.
+func (g *Gateway) retryAfter() string {
+	spread := int(g.cfg.Spread / time.Second)
+	return strconv.Itoa(1 + rand.IntN(spread)) //nolint:gosec // jitter, no secret
+}
+
+// headerHas tells whether one of a header's comma-separated values is want.
+func headerHas(header http.Header, name, want string) bool {
+	for _, line := range header.Values(name) {
+		for value := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(value), want) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sameOrigin lets pages of the same host connect.
+func sameOrigin(r *http.Request) bool {
+	origin, err := url.Parse(r.Header.Get("Origin"))
+	return err == nil && strings.EqualFold(origin.Host, r.Host)
+}

@@ -1,0 +1,183 @@
+package ingest
+
+import (
+	"sync"
+	"time"
+
+	"mooring/wire"
+)
+
+// hub knows every session: by device, for takeover and revocation, and in one
+// list, for the timers and for Stop.
+type hub struct {
+	clock clock
+
+	mu      sync.Mutex
+	devices map[int32][]*session // opened or not; seldom more than one
+	slots   []slot
+	revoked []revocation // recent ones, oldest first
+	reports []report     // gathered by sweep, reused
+}
+
+// slot is a session in the timers' list. Looking through the list touches only
+// due, so that 100,000 sessions cost a fraction of a millisecond.
+type slot struct {
+	due     int64 // when to look at the session next, by clock
+	session *session
+}
+
+// revocation makes sure that a handshake which was checked before and arrives
+// after a DropDevice does not slip through.
+type revocation struct {
+	device  int32
+	tokenID int64
+	at      int64
+	code    wire.CloseCode
+}
+
+// report is a session's progress that is to be recorded.
+type report struct {
+	session  *session
+	progress SessionProgress
+}
+
+func newHub(clock clock) *hub {
+	return &hub{clock: clock, devices: make(map[int32][]*session)}
+}
+
+// add takes a session in, before it is opened.
+func (h *hub) add(s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.devices[s.device.ID] = append(h.devices[s.device.ID], s)
+	s.slot = len(h.slots)
+	h.slots = append(h.slots, slot{session: s}) // due at once: the timers look at it and decide
+	for _, r := range h.revoked {
+		if r.at >= s.begun && r.matches(s) {
+			s.shut(closeDropped(r.code))
+		}
+	}
+}
+
+func (r revocation) matches(s *session) bool {
+	return r.device == s.device.ID && (r.tokenID == 0 || r.tokenID == s.device.TokenID)
+}
+
+// remove forgets a session that ended.
+func (h *hub) remove(s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	last := len(h.slots) - 1
+	h.slots[s.slot] = h.slots[last]
+	h.slots[s.slot].session.slot = s.slot
+	h.slots[last] = slot{}
+	h.slots = h.slots[:last]
+
+	of := h.devices[s.device.ID]
+	for i, other := range of {
+		if other == s {
+			of[i] = of[len(of)-1]
+			of[len(of)-1] = nil
+			of = of[:len(of)-1]
+			break
+		}
+	}
+	if len(of) == 0 {
+		delete(h.devices, s.device.ID)
+	} else {
+		h.devices[s.device.ID] = of
+	}
+}
+
+// claim makes an opened session its device's one: of all opened ones the one
+// with the highest number stays, whichever of them gets here first.
+func (h *hub) claim(s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	number := s.number.Load()
+	for _, other := range h.devices[s.device.ID] {
+		switch theirs := other.number.Load(); {
+		case other == s || theirs == 0:
+		case theirs < number:
+			other.shut(closeReplaced)
+		default:
+			s.shut(closeReplaced)
+		}
+	}
+}
+
+// current is the device's session that commands go to; nil: none.
+func (h *hub) current(device int32) *session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var newest *session
+	for _, s := range h.devices[device] {
+		if s.number.Load() != 0 && (newest == nil || s.number.Load() > newest.number.Load()) {
+			newest = s
+		}
+	}
+	return newest
+}
+
+// drop ends the device's sessions that use the token, or all of them.
+func (h *hub) drop(device int32, tokenID int64, code wire.CloseCode) int {
+	r := revocation{device: device, tokenID: tokenID, at: h.clock.now(), code: code}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.revoked = append(h.revoked, r)
+	dropped := 0
+	for _, s := range h.devices[device] {
+		if r.matches(s) {
+			s.shut(closeDropped(code))
+			dropped++
+		}
+	}
+	return dropped
+}
+
+// forget drops revocations that no handshake under way can be older than.
+func (h *hub) forget(before int64) {
+	keep := 0
+	for keep < len(h.revoked) && h.revoked[keep].at < before {
+		keep++
+	}
+	h.revoked = append(h.revoked[:0], h.revoked[keep:]...)
+}
+
+// snapshot lists all sessions.
+func (h *hub) snapshot() []*session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make([]*session, len(h.slots))
+	for i := range h.slots {
+		all[i] = h.slots[i].session
+	}
+	return all
+}
+
+// sweep looks at every session that is due, and afterwards hands on the progress
+// that is to be recorded.
+func (h *hub) sweep(now int64, handshake time.Duration, record func(SessionProgress)) {
+	h.mu.Lock()
+	h.forget(now - 2*int64(handshake))
+	for i := range h.slots {
+		if h.slots[i].due <= now {
+			s := h.slots[i].session
+			h.slots[i].due = s.tick(now)
+			if progress, due := s.progressDue(now); due {
+				h.reports = append(h.reports, report{s, progress})
+			}
+		}
+	}
+	reports := h.reports
+	h.reports = nil
+	h.mu.Unlock()
+
+	for i := range reports {
+		record(reports[i].progress)
+	}
+	clear(reports)
+	h.mu.Lock()
+	h.reports = reports[:0]
+	h.mu.Unlock()
+}

@@ -1,0 +1,157 @@
+package ingest
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// link is a raw connection as gws sees it.
+//
+// gws reads through it and decides nothing else: what gws writes of its own
+// accord, which is close frames with codes of its own and texts that can hold
+// addresses, is swallowed and remembered; its Close only ends the reading. The
+// session says farewell itself, see flush.go.
+type link struct {
+	net.Conn
+	session *session // set before the reading begins
+	clock   clock
+
+	ahead    []byte // what net/http had read beyond the handshake
+	upgraded bool   // the handshake is answered; written before the reading begins
+	wanted   uint16 // the code gws wanted to close with; read goroutine only
+
+	stopped atomic.Bool  // nothing is read any more
+	paused  atomic.Bool  // reading waits for the end
+	heard   atomic.Int64 // when bytes last came in, by clock
+	sent    atomic.Int64 // when bytes last went out, by clock
+
+	parkOnce sync.Once
+	parked   chan struct{} // closed once reading waits for the end, or ended
+}
+
+// clock counts nanoseconds since its start, without jumps.
+type clock struct{ start time.Time }
+
+func (c clock) now() int64 { return int64(time.Since(c.start)) }
+
+func (c clock) wall(at int64) time.Time { return c.start.Add(time.Duration(at)) }
+
+func newLink(conn net.Conn, ahead []byte, clock clock) *link {
+	l := &link{Conn: conn, clock: clock, ahead: ahead, parked: make(chan struct{})}
+	now := clock.now()
+	l.heard.Store(now)
+	l.sent.Store(now)
+	return l
+}
+
+// Read counts any byte as a sign of life, so that a long frame over a slow
+// line does not look like silence.
+func (l *link) Read(p []byte) (int, error) {
+	for {
+		if l.stopped.Load() {
+			return 0, io.EOF
+		}
+		if l.paused.Load() {
+			l.park()
+			<-l.session.ctx.Done()
+			return 0, io.EOF
+		}
+		if len(l.ahead) > 0 {
+			n := copy(p, l.ahead)
+			if l.ahead = l.ahead[n:]; len(l.ahead) == 0 {
+				l.ahead = nil
+			}
+			return n, nil
+		}
+		n, err := l.Conn.Read(p)
+		if l.stopped.Load() {
+			return 0, io.EOF
+		}
+		if n > 0 {
+			l.heard.Store(l.clock.now())
+			return n, nil
+		}
+		if err != nil && !l.paused.Load() {
+			return 0, err
+		}
+	}
+}
+
+// Write passes the handshake's answer on and swallows the rest.
+func (l *link) Write(p []byte) (int, error) {
+	if !l.upgraded {
+		return l.Conn.Write(p)
+	}
+	if len(p) >= 4 && p[0] == 0x80|opClose {
+		l.wanted = uint16(p[2])<<8 | uint16(p[3])
+	}
+	return len(p), nil
+}
+
+// Close ends the reading; before the upgrade it closes the connection.
+func (l *link) Close() error {
+	if !l.upgraded {
+		return l.Conn.Close()
+	}
+	l.stopped.Store(true)
+	return nil
+}
+
+// stop makes Read answer io.EOF from now on, also one that waits.
+func (l *link) stop() {
+	l.stopped.Store(true)
+	_ = l.SetReadDeadline(time.Unix(1, 0))
+}
+
+// pause makes Read wait for the session's end, also one that waits for bytes.
+func (l *link) pause() {
+	l.paused.Store(true)
+	_ = l.SetReadDeadline(time.Unix(1, 0))
+}
+
+func (l *link) park() { l.parkOnce.Do(func() { close(l.parked) }) }
+
+// send writes what the session has to say.
+func (l *link) send(p []byte) error {
+	l.sent.Store(l.clock.now())
+	_, err := l.Conn.Write(p)
+	return err
+}
+
+// finish closes the connection after the close frame was written. With linger
+// it waits up to that long for the other side to close first: closing while
+// bytes are unread makes the kernel send a reset, which can overtake the close
+// frame.
+func (l *link) finish(linger time.Duration) {
+	if half, ok := l.Conn.(interface{ CloseWrite() error }); ok && linger > 0 {
+		_ = half.CloseWrite()
+	}
+	if linger > 0 {
+		_ = l.SetReadDeadline(time.Now().Add(linger))
+		var unread [512]byte
+		for {
+			if _, err := l.Conn.Read(unread[:]); err != nil {
+				break
+			}
+		}
+	}
+	_ = l.Conn.Close()
+}
+
+// abort closes the connection at once and frees whoever reads or writes. What
+// the kernel still holds is thrown away: a peer that does not read would make
+// it keep that for minutes.
+func (l *link) abort() {
+	conn := l.Conn
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn() // tls.Conn.Close writes, and so can wait
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
+}

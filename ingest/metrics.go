@@ -1,0 +1,113 @@
+package ingest
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the gateway's figures. What every row or frame would touch is
+// counted under the shards' locks and only read here.
+type metrics struct {
+	opened           prometheus.Counter
+	closes           *prometheus.CounterVec
+	refusals         *prometheus.CounterVec
+	panics           prometheus.Counter
+	heartbeatsMissed prometheus.Counter
+	layoutsRejected  prometheus.Counter
+	writeErrors      prometheus.Counter
+	acks             prometheus.Counter
+
+	frames                                              *prometheus.CounterVec
+	helloFrames, layoutFrames, resultFrames, pingFrames prometheus.Counter
+	framesIgnored                                       prometheus.Counter
+
+	batchRows, batchBytes, writeSeconds, ackSeconds prometheus.Histogram
+}
+
+const namespace = "mooring_ingest_"
+
+func newMetrics() *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: namespace + name, Help: help})
+	}
+	vector := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: namespace + name, Help: help}, []string{label})
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: namespace + name, Help: help, Buckets: buckets})
+	}
+	seconds := []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60}
+	m := &metrics{
+		opened:           counter("connections_opened_total", "Connections upgraded."),
+		closes:           vector("closes_total", "Sessions ended, by reason.", "reason"),
+		refusals:         vector("handshake_refusals_total", "Handshakes refused, by reason.", "reason"),
+		panics:           counter("panics_total", "Panics recovered in sessions."),
+		heartbeatsMissed: counter("heartbeats_missed_total", "Connections dropped because nothing was heard."),
+		layoutsRejected:  counter("layouts_rejected_total", "Layouts refused."),
+		writeErrors:      counter("write_errors_total", "Batches that the store gave back although it should not."),
+		acks:             counter("acks_total", "ACK frames written."),
+		frames:           vector("frames_total", "Frames received other than DATA, by type.", "type"),
+		batchRows:        histogram("batch_rows", "Rows of a written batch.", prometheus.ExponentialBuckets(1, 4, 10)),
+		batchBytes:       histogram("batch_bytes", "Encoded bytes of a written batch.", prometheus.ExponentialBuckets(256, 4, 10)),
+		writeSeconds:     histogram("write_seconds", "Time for the store to commit a batch.", seconds),
+		ackSeconds:       histogram("ack_seconds", "Time from a frame's receipt to the writing of its ACK, of the oldest frame of each ACK.", seconds),
+	}
+	m.helloFrames = m.frames.WithLabelValues("hello")
+	m.layoutFrames = m.frames.WithLabelValues("layout")
+	m.resultFrames = m.frames.WithLabelValues("result")
+	m.pingFrames = m.frames.WithLabelValues("ping")
+	m.framesIgnored = m.frames.WithLabelValues("ignored")
+	return m
+}
+
+// register shows the metrics, those kept in shards included.
+func (m *metrics) register(registerer prometheus.Registerer, g *Gateway) error {
+	if registerer == nil {
+		return nil
+	}
+	collectors := []prometheus.Collector{
+		m.opened, m.closes, m.refusals, m.panics, m.heartbeatsMissed, m.layoutsRejected, m.writeErrors, m.acks,
+		m.frames, m.batchRows, m.batchBytes, m.writeSeconds, m.ackSeconds,
+	}
+	gauge := func(name, help string, read func(Stats) float64) {
+		collectors = append(collectors, prometheus.NewGaugeFunc(
+			prometheus.GaugeOpts{Name: namespace + name, Help: help}, func() float64 { return read(g.Stats()) }))
+	}
+	gauge("connections", "Connections held, handshakes under way included.",
+		func(s Stats) float64 { return float64(s.Connections) })
+	gauge("sessions_blocked", "Sessions that wait for room among the uncommitted rows.",
+		func(s Stats) float64 { return float64(s.Blocked) })
+	gauge("bytes_waiting", "Encoded bytes received and not yet committed.",
+		func(s Stats) float64 { return float64(s.BytesWaiting) })
+
+	count := func(name, help string, labels prometheus.Labels, read func(Stats) uint64) {
+		collectors = append(collectors, prometheus.NewCounterFunc(
+			prometheus.CounterOpts{Name: namespace + name, Help: help, ConstLabels: labels},
+			func() float64 { return float64(read(g.Stats())) }))
+	}
+	count("data_frames_total", "DATA frames received.", nil, func(s Stats) uint64 { return s.Frames })
+	const rows, rowsHelp = "rows_total", "Rows by outcome: received counts all but lost; lost were given up by devices."
+	count(rows, rowsHelp, prometheus.Labels{"outcome": "received"}, func(s Stats) uint64 { return s.RowsIn })
+	count(rows, rowsHelp, prometheus.Labels{"outcome": "committed"}, func(s Stats) uint64 { return s.RowsCommitted })
+	count(rows, rowsHelp, prometheus.Labels{"outcome": "duplicate"}, func(s Stats) uint64 { return s.RowsDuplicate })
+	count(rows, rowsHelp, prometheus.Labels{"outcome": "rejected"}, func(s Stats) uint64 { return s.RowsRejected })
+	count(rows, rowsHelp, prometheus.Labels{"outcome": "lost"}, func(s Stats) uint64 { return s.RowsLost })
+
+	var faults []error
+	for _, collector := range collectors {
+		faults = append(faults, registerer.Register(collector))
+	}
+	return errors.Join(faults...)
+}
+
+// batch counts a committed batch.
+func (m *metrics) batch(b *batch, took time.Duration) {
+	if b.count == 0 {
+		return
+	}
+	m.batchRows.Observe(float64(b.count))
+	m.batchBytes.Observe(float64(len(b.rows)))
+	m.writeSeconds.Observe(took.Seconds())
+}

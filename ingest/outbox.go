@@ -1,0 +1,194 @@
+package ingest
+
+import (
+	"sync"
+	"time"
+
+	"mooring/wire"
+)
+
+// maxServerMessage is the size no message to a device exceeds, in bytes: client
+// libraries with small buffers choke on more (PROTOCOL.md, sizes).
+const maxServerMessage = 1023
+
+// outbox is what waits to be sent to one device: at most one ACK, one Pong and
+// one Ping, and a bounded queue for the rest. Under the session's lock.
+type outbox struct {
+	queue []byte // ready WebSocket frames, at most Config.MaxOutbox bytes
+
+	ping    bool
+	pong    bool
+	pongFor []byte // payload to echo, of the device's latest Ping
+	reply   bool   // a PONG frame is due
+	replyTo uint64
+
+	ack      bool
+	next     uint64
+	frames   uint64 // DATA frames the ACK covers, total
+	shrunk   bool   // the last window sent was smaller than the full one
+	received int64  // when the oldest frame newly covered came in, by clock; 0: none
+	rejected uint64
+	rejects  []wire.Reject // at most wire.MaxAckRejects
+}
+
+var encoders = sync.Pool{New: func() any { return wire.NewEncoder() }}
+
+// enqueue queues one frame. A device that lets the queue fill up does not
+// read: the session is closed SLOW_READER. It reports whether the frame fit.
+func (s *session) enqueue(encode func(*wire.Encoder) []byte) bool {
+	if s.tryEnqueue(encode) == nil {
+		return true
+	}
+	s.shut(closeSlowReader)
+	return false
+}
+
+// tryEnqueue queues one frame, or tells that it does not fit.
+func (s *session) tryEnqueue(encode func(*wire.Encoder) []byte) error {
+	encoder := encoders.Get().(*wire.Encoder)
+	defer encoders.Put(encoder)
+	frame := encode(encoder)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closing:
+		return ErrNotConnected
+	case len(frame) > s.maxReceive:
+		return ErrTooLarge
+	case len(s.outbox.queue)+len(frame)+4 > s.gateway.cfg.MaxOutbox:
+		return ErrOutboxFull
+	}
+	s.outbox.queue = appendMessage(s.outbox.queue, opBinary, frame)
+	s.kick()
+	return nil
+}
+
+// echo answers a WebSocket Ping with its payload; only the latest is answered
+// (RFC 6455 §5.5.3).
+func (s *session) echo(payload []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outbox.pong = true
+	s.outbox.pongFor = append(s.outbox.pongFor[:0], payload...)
+	s.kick()
+}
+
+// pong answers a PING frame; only the latest is answered.
+func (s *session) pong(echo uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outbox.reply, s.outbox.replyTo = true, echo
+	s.kick()
+}
+
+// ping asks for an empty WebSocket Ping.
+func (s *session) ping() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outbox.ping = true
+	s.kick()
+}
+
+// reopen sends an unsolicited ACK if the device was last told a window smaller
+// than the full one.
+func (s *session) reopen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.outbox.shrunk {
+		s.outbox.ack = true
+		s.kick()
+	}
+}
+
+// kick starts the flusher if none runs. s.mu is held.
+func (s *session) kick() {
+	if s.flushing {
+		return
+	}
+	s.flushing = true
+	if s.closing && s.reason.gone {
+		close(s.flushed)
+		return
+	}
+	s.gateway.flushers.Go(s.flush)
+}
+
+// letter is what a flusher writes at once, and what to do afterwards.
+type letter struct {
+	encoder  *wire.Encoder
+	bytes    []byte
+	received int64 // of the oldest frame that an ACK in it covers; 0: none
+	acks     bool
+	last     bool // ends with the close frame
+	gone     bool // nothing more is to be written, not even that
+}
+
+var letters = sync.Pool{New: func() any {
+	return &letter{encoder: wire.NewEncoder(), bytes: make([]byte, 0, 256)}
+}}
+
+// compose takes everything out of the outbox. s.mu is held. It reports whether
+// there is anything to do.
+func (s *session) compose(l *letter) bool {
+	box := &s.outbox
+	l.bytes, l.received, l.acks, l.last, l.gone = l.bytes[:0], 0, false, false, false
+	if s.closing && s.reason.gone {
+		l.gone = true
+		return true
+	}
+	l.bytes = append(l.bytes, box.queue...)
+	if box.queue = box.queue[:0]; cap(box.queue) > 512 {
+		box.queue = nil
+	}
+	if box.pong {
+		box.pong = false
+		l.bytes = appendMessage(l.bytes, opPong, box.pongFor)
+	}
+	if box.ping {
+		box.ping = false
+		l.bytes = appendMessage(l.bytes, opPing, nil)
+	}
+	if box.reply {
+		box.reply = false
+		pong := wire.Pong{Echo: box.replyTo, Time: time.Now().UnixMilli()}
+		l.bytes = appendMessage(l.bytes, opBinary, l.encoder.Pong(pong))
+	}
+	if box.ack {
+		s.composeAck(l)
+	}
+	if s.closing {
+		l.last = true
+		if s.reason.goAway {
+			notice := s.reason.notice(s.gateway.cfg.Spread)
+			if frame := l.encoder.Notice(notice); len(frame) <= s.maxReceive {
+				l.bytes = appendMessage(l.bytes, opBinary, frame)
+			}
+		}
+		l.bytes = appendClose(l.bytes, s.reason)
+	}
+	return len(l.bytes) > 0
+}
+
+// composeAck appends the one ACK that stands for all settled since the last.
+func (s *session) composeAck(l *letter) {
+	box := &s.outbox
+	window := s.gateway.cfg.Window
+	if s.shard.pressed.Load() {
+		window = 1
+	}
+	if shrunk := window < s.gateway.cfg.Window; shrunk != box.shrunk {
+		box.shrunk = shrunk
+		if shrunk {
+			s.shard.shrunk.Add(1)
+		} else {
+			s.shard.shrunk.Add(-1)
+		}
+	}
+	ack := wire.Ack{Next: box.next, Window: window, Rejected: box.rejected, Rejects: box.rejects}
+	frame, _ := l.encoder.AckWithin(&ack, s.maxReceive)
+	l.bytes = appendMessage(l.bytes, opBinary, frame)
+	l.received, l.acks = box.received, true
+	// The device may answer before the write returns, so it counts from here.
+	s.acked.Store(box.frames)
+	box.ack, box.received, box.rejected, box.rejects = false, 0, 0, box.rejects[:0]
+}

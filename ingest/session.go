@@ -1,0 +1,274 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lxzan/gws"
+
+	"mooring/wire"
+)
+
+// session is one connection of one device. Three parties touch it: the read
+// goroutine (run), its shard's writer (settle) and the timers (tick); what each
+// may touch is said below.
+type session struct {
+	gateway *Gateway
+	device  Device
+	remote  string
+	link    *link
+	shard   *shard
+	ctx     context.Context
+	cancel  context.CancelFunc
+	begun   int64 // handshake's start, by clock: before the credential was checked
+
+	// Of the read goroutine alone.
+	opened    bool          // SessionLog knows it, WELCOME is on its way
+	inHandler bool          // a message is being handled: a panic is ours
+	readErr   error         // why gws stopped reading
+	decoder   *wire.Decoder // its own, once DATA declares layouts on the fly
+	model     string
+	layouts   []layoutEntry
+	frames    uint64 // DATA frames handed to the shard
+	hasSeq    bool
+	nextSeq   uint64 // lowest sequence number the next frame may have
+	tally     tally  // what was read so far
+
+	// Of the shard, under its lock.
+	noteGeneration uint64 // the batch that noteIndex belongs to
+	noteIndex      int
+
+	// Of the timers alone, under the hub's lock.
+	slot         int   // place in the hub's list
+	pinged       int64 // when a Ping was last asked for, by clock; 0: never
+	firstSilence int64 // the silence before the first Ping, jittered
+	progressAt   int64 // when progress is due, by clock
+	reported     int64 // link.heard at the last progress
+
+	number    atomic.Int64  // session number; 0 until opened
+	framed    atomic.Bool   // the first frame is in
+	blocked   atomic.Bool   // reading waits for us, not for the device
+	heartbeat atomic.Int64  // nanoseconds
+	acked     atomic.Uint64 // DATA frames covered by the last ACK composed
+
+	mu         sync.Mutex
+	maxReceive int
+	outbox     outbox
+	flushing   bool // a flusher runs
+	closing    bool
+	reason     CloseReason // while closing
+	settled    settled
+	over       bool // the read goroutine is done
+	closed     bool // SessionLog.Close was called
+	ended      time.Time
+
+	flushed chan struct{} // closed once nothing will be written any more
+}
+
+// tally counts what a session's frames brought; totals.
+type tally struct {
+	rowsIn, rowsRejected, rowsLost uint64
+}
+
+// settled is how far a session got, rows committed or refused for good.
+type settled struct {
+	frames    uint64
+	next      uint64
+	hasNext   bool
+	tally     tally
+	committed uint64
+	duplicate uint64
+	poisoned  uint64 // refused by the store
+}
+
+// run reads until the end, says farewell and cleans up. It is the connection's
+// goroutine.
+func (s *session) run(socket *gws.Conn) {
+	defer s.gateway.sessions.Done()
+	s.read(socket)
+	s.link.park() // Stop waits for readers to rest or end
+	s.shut(s.readEnd())
+	<-s.flushed
+
+	s.mu.Lock()
+	reason := s.reason
+	s.mu.Unlock()
+	linger := s.gateway.cfg.CloseTimeout
+	if reason.gone || reason.byPeer {
+		linger = 0
+	}
+	s.link.finish(linger)
+	s.gateway.hub.remove(s)
+	s.finish(reason)
+}
+
+// read is gws's loop under a recovery of our own: one frame whose 64-bit length
+// has its top bit set panics in gws outside of any recovery of its own.
+func (s *session) read(socket *gws.Conn) {
+	defer func() {
+		fault := recover()
+		if fault == nil {
+			return
+		}
+		g := s.gateway
+		g.metrics.panics.Inc()
+		g.cfg.Logger.Error("panic in a session", "device", s.device.Name, "session", s.number.Load(),
+			"in_handler", s.inHandler, "panic", fmt.Sprint(fault), "stack", string(debug.Stack()))
+		if s.inHandler {
+			s.shut(closeInternal)
+		} else {
+			s.shut(closeBadHeader)
+		}
+	}()
+	socket.ReadLoop()
+}
+
+// readEnd says why reading ended when nobody of ours ended it.
+func (s *session) readEnd() CloseReason {
+	var byPeer *gws.CloseError
+	switch {
+	case errors.As(s.readErr, &byPeer):
+		return closeByPeer(byPeer.Code, s.link.wanted)
+	case s.link.wanted == 1009:
+		return closeTooLarge
+	case s.link.wanted == 1002:
+		return closeProtocol
+	default:
+		return closeLost
+	}
+}
+
+// shut ends the session for reason; the first reason holds. It never blocks
+// and may be called from anywhere.
+func (s *session) shut(reason CloseReason) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return
+	}
+	s.closing, s.reason = true, reason
+	s.link.stop()
+	s.cancel()
+	if s.flushing {
+		// The flusher may be waiting for a peer that does not read.
+		_ = s.link.SetWriteDeadline(time.Now().Add(s.gateway.cfg.CloseTimeout))
+	}
+	s.kick()
+}
+
+// finish records the session's end, now or when its last frame is settled.
+func (s *session) finish(reason CloseReason) {
+	g := s.gateway
+	g.metrics.closes.WithLabelValues(reason.Label).Inc()
+	g.cfg.Logger.Debug("session ended", "device", s.device.Name, "session", s.number.Load(),
+		"code", int(reason.Code), "reason", reason.Text)
+	s.mu.Lock()
+	s.over, s.ended = true, time.Now()
+	s.settled.tally = s.tally // what was read and never handed on counts as read
+	if s.outbox.shrunk {
+		s.outbox.shrunk = false
+		s.shard.shrunk.Add(-1)
+	}
+	s.mu.Unlock()
+	s.closeIfSettled()
+	g.connections.Add(-1)
+}
+
+// closeIfSettled reports the session's end once all its frames are settled, so
+// that the counts are final. Exactly one caller gets to report.
+func (s *session) closeIfSettled() {
+	s.mu.Lock()
+	report := s.over && !s.closed && s.number.Load() != 0 && s.settled.frames == s.frames
+	if report {
+		s.closed = true
+	}
+	end := SessionEnd{SessionProgress: s.progress(), Disconnected: s.ended, Code: s.reason.Code, Reason: s.reason.Text}
+	s.mu.Unlock()
+	if report {
+		s.gateway.log.Close(end)
+	}
+}
+
+// progress is the session's state; s.mu is held.
+func (s *session) progress() SessionProgress {
+	done := &s.settled
+	return SessionProgress{
+		Session:  s.number.Load(),
+		LastSeen: s.link.clock.wall(s.link.heard.Load()),
+		Next:     done.next,
+		HasNext:  done.hasNext,
+		Counts: SessionCounts{
+			RowsIn:        done.tally.rowsIn,
+			RowsCommitted: done.committed,
+			RowsDuplicate: done.duplicate,
+			RowsRejected:  done.tally.rowsRejected + done.poisoned,
+			RowsLost:      done.tally.rowsLost,
+		},
+	}
+}
+
+// hold marks that reading waits for us; the heartbeat spares such a session,
+// because its device's Pongs lie unread.
+func (s *session) hold() { s.blocked.Store(true) }
+
+// resume ends hold. The silence starts anew.
+func (s *session) resume() {
+	s.link.heard.Store(s.link.clock.now())
+	s.blocked.Store(false)
+}
+
+// open records the session and queues WELCOME. It waits for SessionLog.
+func (s *session) open(hello wire.Hello) bool {
+	g := s.gateway
+	s.hold()
+	ctx, cancel := context.WithTimeout(s.ctx, g.cfg.OpenTimeout)
+	info, err := g.log.Open(ctx, SessionStart{
+		Device:    s.device,
+		Remote:    s.remote,
+		BootID:    hello.BootID,
+		Model:     hello.Model,
+		Firmware:  hello.Firmware,
+		Connected: s.link.clock.wall(s.begun),
+	})
+	cancel()
+	s.resume()
+	if err != nil {
+		if s.ctx.Err() == nil {
+			g.cfg.Logger.Warn("session not recorded", "device", s.device.Name, "error", err)
+		}
+		s.shut(closeOpen)
+		return false
+	}
+	s.opened, s.model = true, hello.Model
+	beat := g.cfg.Heartbeat
+	if hello.Heartbeat > 0 {
+		beat = min(max(time.Duration(hello.Heartbeat)*time.Second, MinHeartbeat), MaxHeartbeat)
+	}
+	s.heartbeat.Store(int64(beat))
+	s.number.Store(info.Session)
+
+	s.mu.Lock()
+	if hello.MaxReceive > 0 {
+		s.maxReceive = min(hello.MaxReceive, maxServerMessage)
+	}
+	s.mu.Unlock()
+	s.enqueue(func(encoder *wire.Encoder) []byte {
+		return encoder.Welcome(wire.Welcome{
+			Time:      time.Now().UnixMilli(),
+			Session:   info.Session,
+			Heartbeat: int(beat / time.Second),
+			MaxFrame:  g.cfg.MaxFrame,
+			Window:    g.cfg.Window,
+			Spread:    int(g.cfg.Spread / time.Second),
+			Next:      info.Next,
+			HasNext:   info.HasNext,
+		})
+	})
+	g.hub.claim(s)
+	return true
+}

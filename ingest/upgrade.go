@@ -1,0 +1,137 @@
+package ingest
+
+import (
+	"bufio"
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/lxzan/gws"
+
+	"mooring/wire"
+)
+
+// noStorage is gws's per-connection map, which nobody here needs.
+type noStorage struct{}
+
+func (noStorage) Len() int                     { return 0 }
+func (noStorage) Load(string) (any, bool)      { return nil, false }
+func (noStorage) Delete(string)                {}
+func (noStorage) Store(string, any)            {}
+func (noStorage) Range(func(string, any) bool) {}
+
+// newUpgrader makes a gws upgrader. There are two, because one with subprotocols
+// refuses clients that offer none.
+func newUpgrader(cfg *Config, subprotocols ...string) *gws.Upgrader {
+	return gws.NewUpgrader(events{}, &gws.ServerOption{
+		SubProtocols: subprotocols,
+		// One goroutine a connection, in order; blocking there is backpressure.
+		ParallelEnabled: false,
+		ParallelGolimit: 1, // the channel is made in any case
+		// gws allocates what a header announces.
+		ReadMaxPayloadSize: cfg.MaxFrame,
+		ReadBufferSize:     cfg.ReadBuffer,
+		HandshakeTimeout:   cfg.HandshakeTimeout,
+		CheckUtf8Enabled:   false, // text is refused anyway
+		// Compression stays off: memory per connection, and little to gain for
+		// numbers.
+		NewSession: func() gws.SessionStorage { return noStorage{} },
+		// A panic shall reach the session, which closes and cleans up.
+		Recovery: func(gws.Logger) {},
+	})
+}
+
+// upgrade answers 101 and starts the session's goroutine; false: it did not come
+// to that. The handler returns at once, so that net/http lets go of the buffers
+// of a connection that may last for months.
+func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request, device Device, speaks bool, begun int64) bool {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		g.cfg.Logger.Error("the HTTP server does not hand over connections", "error", err)
+		g.refuse(w, refuse(http.StatusServiceUnavailable, "hijack", "connections can't be upgraded"))
+		return false
+	}
+	// Bytes that came right behind the handshake are in net/http's buffer; gws
+	// would throw them away.
+	var ahead []byte
+	if n := buffered.Reader.Buffered(); n > 0 {
+		ahead = make([]byte, n)
+		_, _ = buffered.Read(ahead)
+	}
+	raw := newLink(conn, ahead, g.clock)
+	upgrader := g.plainUpgrader
+	if speaks {
+		upgrader = g.upgrader
+	}
+	socket, err := upgrader.UpgradeFromConn(raw, bufio.NewReaderSize(raw, g.cfg.ReadBuffer), plainRequest(r, speaks))
+	if err != nil {
+		g.metrics.refusals.WithLabelValues("lost").Inc()
+		return false
+	}
+	raw.upgraded = true
+	return g.begin(socket, raw, device, r.RemoteAddr, begun)
+}
+
+// plainRequest is the handshake as gws understands it: it looks at the first of
+// repeated headers only, and knows no extensions.
+func plainRequest(r *http.Request, speaks bool) *http.Request {
+	header := http.Header{
+		"Connection":            {"Upgrade"},
+		"Upgrade":               {"websocket"},
+		"Sec-Websocket-Version": {"13"},
+		"Sec-Websocket-Key":     {r.Header.Get("Sec-WebSocket-Key")},
+	}
+	if speaks {
+		header.Set("Sec-WebSocket-Protocol", wire.Subprotocol)
+	}
+	return &http.Request{Method: http.MethodGet, Header: header}
+}
+
+// begin makes an upgraded connection a session and starts its goroutine.
+func (g *Gateway) begin(socket *gws.Conn, raw *link, device Device, remote string, begun int64) bool {
+	if !g.enter() {
+		_ = raw.Conn.Close() // Stop began while the handshake was under way
+		g.metrics.refusals.WithLabelValues("stopping").Inc()
+		return false
+	}
+	s := &session{
+		gateway:    g,
+		device:     device,
+		remote:     remote,
+		link:       raw,
+		shard:      g.shards[uint32(device.ID)%uint32(len(g.shards))],
+		begun:      begun,
+		maxReceive: maxServerMessage,
+		flushed:    make(chan struct{}),
+	}
+	//nolint:gosec // cancelled by shut, which every session comes to
+	s.ctx, s.cancel = context.WithCancel(g.life)
+	s.heartbeat.Store(int64(g.cfg.Heartbeat))
+	raw.session = s
+	g.metrics.opened.Inc()
+	g.hub.add(s)
+	go s.run(socket)
+	return true
+}
+
+// NewServer makes the HTTP server that the gateway's handler should run under:
+// HTTP/1.1 alone, with limits on headers, which gws's own server lacks. TLS and
+// the address are the caller's.
+func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &http.Server{
+		Handler:           handler,
+		Protocols:         &protocols,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second, // ends with the upgrade
+		WriteTimeout:      30 * time.Second, // ends with the upgrade
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}
