@@ -44,6 +44,7 @@ var layers = []layer{
 	{folder: "storage/embedded", mayInTest: []string{"internal/pgtest"}},
 	{folder: "storage", may: []string{"wire"}, mayInTest: []string{"migrations", "internal/pgtest"}},
 	{folder: "internal/archtest"},
+	{folder: "internal/deploytest"},
 	{folder: "internal/pgtest", may: []string{"storage/embedded", "migrations"}},
 	{folder: "cmd", may: []string{"cmd", "ingest", "devices", "storage", "client", "wire", "migrations"}, mayInTest: []string{"internal"}},
 }
