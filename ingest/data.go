@@ -121,6 +121,9 @@ func (s *session) decode(scratch *dataScratch, frame []byte) bool {
 // badHead answers what DataHead refused: the frame, if it could be told which
 // rows it brings, else the connection.
 func (s *session) badHead(scratch *dataScratch, frame []byte, err error) bool {
+	if s.decoder == nil {
+		scratch.decoder.Reset() // it may have learnt names that are this connection's
+	}
 	var body *wire.BodyError
 	if !errors.As(err, &body) {
 		s.shut(closeFrameError(err))

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"mooring/wire"
@@ -25,8 +26,12 @@ func (s *session) declare(layout wire.Layout) (*layoutEntry, *wire.LayoutError) 
 	if layout.Name == "" {
 		layout.Name = wire.DefaultLayoutName(s.model)
 	}
-	if entry := s.findLayout(layout.Number); entry != nil {
-		*entry = layoutEntry{layout: layout} // declared anew
+	entry := s.findLayout(layout.Number)
+	if entry == nil && layout.Number >= wire.FirstInferred {
+		entry = s.findInferred(layout.Channels)
+	}
+	if entry != nil {
+		*entry = layoutEntry{layout: layout} // declared anew, or its kinds are known now
 		return entry, nil
 	}
 	if len(s.layouts) >= maxLayouts {
@@ -42,6 +47,19 @@ func (s *session) declare(layout wire.Layout) (*layoutEntry, *wire.LayoutError) 
 func (s *session) findLayout(number uint32) *layoutEntry {
 	for i := range s.layouts {
 		if s.layouts[i].layout.Number == number {
+			return &s.layouts[i]
+		}
+	}
+	return nil
+}
+
+// findInferred finds what was declared on the fly with the same channel names:
+// when a value first shows a channel's kind, the codec makes it a new layout.
+func (s *session) findInferred(channels []wire.Channel) *layoutEntry {
+	for i := range s.layouts {
+		known := &s.layouts[i].layout
+		if known.Number >= wire.FirstInferred && slices.EqualFunc(known.Channels, channels,
+			func(a, b wire.Channel) bool { return a.Name == b.Name }) {
 			return &s.layouts[i]
 		}
 	}
