@@ -101,6 +101,7 @@ COMMENT ON COLUMN mooring.device_layouts.known_ts IS 'by channel position: when 
 -- separate them. Small: one row per device that is sending.
 CREATE TABLE mooring.latest_pending (
     owner     int8 NOT NULL,
+    number    int8 NOT NULL,
     device_id int4 NOT NULL,
     layout_id int4 NOT NULL,
     since     timestamptz NOT NULL,
@@ -110,6 +111,7 @@ CREATE TABLE mooring.latest_pending (
 CREATE INDEX latest_pending_device_id ON mooring.latest_pending (device_id, layout_id);
 COMMENT ON TABLE mooring.latest_pending IS 'Where samples may lie that device_layouts does not know of yet. The view latest looks there.';
 COMMENT ON COLUMN mooring.latest_pending.owner IS 'the writing process, a random number';
+COMMENT ON COLUMN mooring.latest_pending.number IS 'rising per owner';
 
 CREATE TABLE mooring.layout_views (
     layout     text PRIMARY KEY,

@@ -1,0 +1,160 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+const (
+	copyIntoSamples = "COPY mooring.samples " + copyColumns + " FROM STDIN (FORMAT binary)"
+	copyIntoBatch   = "COPY pg_temp.mooring_batch " + copyColumns + " FROM STDIN (FORMAT binary)"
+
+	// The table of the conflict path is made once per connection: making and
+	// dropping it each time costs a dozen catalog rows a batch.
+	createBatch = "CREATE TEMPORARY TABLE mooring_batch (LIKE mooring.samples) ON COMMIT DELETE ROWS"
+
+	insertBatch = `WITH inserted AS (
+		INSERT INTO mooring.samples ` + copyColumns + `
+		SELECT ts, seq, device_id, layout_id, vals, texts FROM pg_temp.mooring_batch
+		ON CONFLICT DO NOTHING RETURNING device_id
+	) SELECT device_id, count(*) FROM inserted GROUP BY device_id; COMMIT`
+)
+
+// copyRows is the usual path: marks and rows in one implicit transaction and
+// one round trip. It returns how many rows Postgres took.
+func (w *writer) copyRows(ctx context.Context, rows []byte, runs []run) (int, error) {
+	w.sql.Reset()
+	w.tracker.appendMarks(&w.sql, runs)
+	w.sql.WriteString(copyIntoSamples)
+	return w.copy(ctx, w.sql.String(), rows)
+}
+
+// mergeRows is the conflict path: the rows go through a temporary table, and
+// those that are stored already are left out. It returns how many rows of each
+// device were inserted.
+func (w *writer) mergeRows(ctx context.Context, rows []byte, runs []run) (map[int32]int, error) {
+	if !w.hasBatchTable {
+		if _, err := w.conn.Exec(ctx, createBatch).ReadAll(); err != nil {
+			return nil, err
+		}
+		w.hasBatchTable = true
+	}
+	if _, err := w.copy(ctx, "BEGIN; "+copyIntoBatch, rows); err != nil {
+		return nil, errors.Join(err, w.rollback(ctx))
+	}
+	w.sql.Reset()
+	w.tracker.appendMarks(&w.sql, runs)
+	w.sql.WriteString(insertBatch)
+	results, err := w.conn.Exec(ctx, w.sql.String()).ReadAll()
+	if err != nil {
+		return nil, errors.Join(err, w.rollback(ctx))
+	}
+	inserted := make(map[int32]int)
+	for _, result := range results {
+		for _, row := range result.Rows {
+			var device int32
+			var count int
+			if _, err := fmt.Sscan(string(row[0])+" "+string(row[1]), &device, &count); err != nil {
+				return nil, fmt.Errorf("storage: count inserted rows: %w", err)
+			}
+			inserted[device] = count
+		}
+	}
+	return inserted, nil
+}
+
+// rollback ends a failed explicit transaction. Its own failure is that of the
+// connection, which the next attempt finds closed.
+func (w *writer) rollback(ctx context.Context) error {
+	if w.conn.IsClosed() || w.conn.TxStatus() == 'I' {
+		return nil
+	}
+	_, err := w.conn.Exec(ctx, "ROLLBACK").ReadAll()
+	return err
+}
+
+// copy streams rows, with the header and trailer that COPY wants around them,
+// and does not return before pgconn has let go of rows.
+func (w *writer) copy(ctx context.Context, sql string, rows []byte) (int, error) {
+	stream := &rowStream{parts: [3][]byte{copyHeader, rows, copyTrailer}}
+	defer stream.release()
+	tag, err := w.conn.CopyFrom(ctx, stream, sql)
+	return int(tag.RowsAffected()), err
+}
+
+// rowStream reads several slices one after the other. After some errors
+// pgconn's CopyFrom returns while its own goroutine is still reading: release
+// waits until that no longer touches the rows, and ends the stream.
+type rowStream struct {
+	mu    sync.Mutex
+	parts [3][]byte
+	at    int
+}
+
+func (s *rowStream) Read(p []byte) (n int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n < len(p) && s.at < len(s.parts) {
+		copied := copy(p[n:], s.parts[s.at])
+		n += copied
+		s.parts[s.at] = s.parts[s.at][copied:]
+		if len(s.parts[s.at]) == 0 {
+			s.at++
+		}
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (s *rowStream) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.parts, s.at = [3][]byte{}, len(s.parts)
+}
+
+// connect makes sure that there is a connection.
+func (w *writer) connect(ctx context.Context) error {
+	if w.conn != nil && !w.conn.IsClosed() {
+		return nil
+	}
+	w.disconnect()
+	conn, err := connectWriter(ctx, w.store.config.URL, w.number)
+	if err != nil {
+		return err
+	}
+	w.conn, w.hasBatchTable = conn, false
+	return nil
+}
+
+// disconnect gives the connection up at once. pgconn may still be busy telling
+// Postgres to cancel what runs there; Close waits for that.
+func (w *writer) disconnect() {
+	if w.conn == nil {
+		return
+	}
+	if !w.conn.IsClosed() {
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = w.conn.Close(ended) // with an ended context: closes without a farewell
+	}
+	w.leaving = append(w.leaving, w.conn.CleanupDone())
+	w.conn = nil
+}
+
+// forget drops finished connections from the list that Close waits for.
+func (w *writer) forget() {
+	kept := w.leaving[:0]
+	for _, done := range w.leaving {
+		select {
+		case <-done:
+		default:
+			kept = append(kept, done)
+		}
+	}
+	w.leaving = kept
+}

@@ -1,0 +1,152 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"mooring/internal/pgtest"
+	"mooring/wire"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// fixture is a store on a database of its own, with one layout of a number, a
+// bool and a text, and one of five numbers.
+type fixture struct {
+	*Store
+	url     string
+	devices []int32 // dev-1, dev-2, …
+	mixed   int32
+	numbers int32
+}
+
+func newFixture(t testing.TB, url string, options ...func(*Config)) *fixture {
+	t.Helper()
+	config := Config{URL: url, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	for _, option := range options {
+		option(&config)
+	}
+	store, err := Open(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		require.NoError(t, store.Close(ctx))
+	})
+	f := &fixture{Store: store, url: url}
+	f.devices = addDevices(t, url, 3)
+	f.mixed, err = store.ResolveLayout(t.Context(), f.devices[0], &mixedLayout)
+	require.NoError(t, err)
+	f.numbers, err = store.ResolveLayout(t.Context(), f.devices[0], &numbersLayout)
+	require.NoError(t, err)
+	return f
+}
+
+var mixedLayout = wire.Layout{Name: "boiler", Channels: []wire.Channel{
+	{Name: "temperature", Unit: "°C"}, {Name: "burning", Kind: wire.KindBool}, {Name: "state", Kind: wire.KindText},
+}}
+
+var numbersLayout = wire.Layout{Name: "env", Channels: []wire.Channel{
+	{Name: "c1"}, {Name: "c2"}, {Name: "c3"}, {Name: "c4"}, {Name: "c5"},
+}}
+
+func addDevices(t testing.TB, url string, n int) (ids []int32) {
+	t.Helper()
+	conn := connect(t, url)
+	rows, err := conn.Query(t.Context(), `WITH added AS (
+			INSERT INTO mooring.devices (name) SELECT 'dev-' || g FROM generate_series(1, $1) g ON CONFLICT DO NOTHING
+		) SELECT 1`, n)
+	require.NoError(t, err)
+	rows.Close()
+	rows, err = conn.Query(t.Context(), "SELECT id FROM mooring.devices ORDER BY length(name), name")
+	require.NoError(t, err)
+	ids, err = pgx.CollectRows(rows, pgx.RowTo[int32])
+	require.NoError(t, err)
+	return ids
+}
+
+func connect(t testing.TB, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// one runs a query that gives one value.
+func one[T any](t testing.TB, url, sql string, args ...any) T {
+	t.Helper()
+	conn := connect(t, url)
+	defer func() { _ = conn.Close(context.Background()) }()
+	rows, err := conn.Query(t.Context(), sql, args...)
+	require.NoError(t, err)
+	value, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
+	require.NoError(t, err)
+	return value
+}
+
+func execute(t testing.TB, url string, statements ...string) {
+	t.Helper()
+	conn := connect(t, url)
+	defer func() { _ = conn.Close(context.Background()) }()
+	for _, statement := range statements {
+		_, err := conn.Exec(t.Context(), statement)
+		require.NoError(t, err, statement)
+	}
+}
+
+// base is a time in the middle of the current day's partition.
+var base = time.Now().UTC().Truncate(24*time.Hour).Add(time.Hour).UnixMicro()
+
+func number(v float64) wire.Value { return wire.Value{Kind: wire.ValueNumber, Number: v} }
+func text(v string) wire.Value    { return wire.Value{Kind: wire.ValueText, Text: []byte(v)} }
+func boolean(v bool) wire.Value {
+	if v {
+		return wire.Value{Kind: wire.ValueBool, Number: 1}
+	}
+	return wire.Value{Kind: wire.ValueBool}
+}
+
+// batch builds what Write takes.
+type batch struct {
+	rows  []byte
+	count int
+}
+
+func (b *batch) add(device, layout int32, seq uint64, at int64, values ...wire.Value) {
+	b.rows = appendRow(b.rows, device, layout, &wire.Row{Seq: seq, Time: at, Values: values})
+	b.count++
+}
+
+// series adds n rows of five numbers, a second apart from base, numbered from seq.
+func (b *batch) series(device, layout int32, seq uint64, n int) {
+	for i := range n {
+		at := seq + uint64(i)
+		b.add(device, layout, at, base+int64(at)*1000, number(float64(at)), number(2), number(3), number(4), number(5))
+	}
+}
+
+func (f *fixture) write(t testing.TB, b *batch) Outcome {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	outcome, err := f.Write(ctx, 0, b.rows, b.count)
+	require.NoError(t, err)
+	return outcome
+}
+
+func (f *fixture) stored(t testing.TB) int {
+	t.Helper()
+	return one[int](t, f.url, "SELECT count(*) FROM mooring.samples")
+}
+
+var databases atomic.Int32
+
+func uniqueName(prefix string) string { return fmt.Sprintf("%s%d", prefix, databases.Add(1)) }

@@ -1,0 +1,28 @@
+package storage
+
+// RejectedRow is a row that the database refuses for good.
+type RejectedRow struct {
+	Device int32
+	Seq    uint64
+	Time   int64 // microseconds since 1970
+}
+
+// Outcome is what became of a written batch.
+type Outcome struct {
+	// Duplicates counts the rows that were stored before, by device; nil: none.
+	// When an answer to a commit was lost and the rows turn out to be stored,
+	// they count here too: nobody can tell.
+	Duplicates map[int32]int
+	// Rejected are the rows that could not be stored. Each is in mooring.rejects.
+	Rejected []RejectedRow
+}
+
+func (o *Outcome) addDuplicates(device int32, n int) {
+	if n <= 0 {
+		return
+	}
+	if o.Duplicates == nil {
+		o.Duplicates = make(map[int32]int)
+	}
+	o.Duplicates[device] += n
+}

@@ -1,0 +1,161 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	maintainEvery = time.Minute
+	contactEvery  = 5 * time.Second
+	// contactTimeout is how long Postgres may take to say hello before it counts
+	// as away, for readiness only.
+	contactTimeout = 3 * time.Second
+	// openTries is how often Open tries to make the first partitions when a lock
+	// is in the way.
+	openTries = 20
+)
+
+// Store writes samples to Postgres. All methods may be called at once; Write
+// once at a time per writer.
+type Store struct {
+	config     Config
+	pool       *pgxpool.Pool
+	metrics    *metrics
+	writers    []*writer
+	tracker    *tracker
+	partitions *partitions
+	layouts    *layouts
+	views      *wideViews
+	rejects    *rejectLog
+	available  atomic.Bool
+
+	stop     context.CancelFunc
+	running  sync.WaitGroup
+	closing  sync.Mutex // held by Close
+	finished bool
+}
+
+// Open checks the database, makes the partitions of the present and starts the
+// goroutines of maintenance. The schema must be migrated. ctx bounds Open
+// alone.
+func Open(ctx context.Context, config Config) (*Store, error) {
+	config.setDefaults()
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(config.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := newPool(ctx, config.URL, "mooring", poolSize)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		config: config, pool: pool, metrics: m,
+		tracker: newTracker(rand.Int64()), //nolint:gosec // tells processes apart, no secret
+		views:   newWideViews(pool, config.Logger, m),
+		partitions: &partitions{
+			pool: pool, width: config.Partition, ahead: config.PartitionsAhead, retention: config.Retention,
+			logger: config.Logger, metrics: m, now: time.Now,
+		},
+	}
+	s.rejects = newRejectLog(s, config.RejectsPerMinute)
+	if s.layouts, err = newLayouts(pool, &s.config, m, s.views.request); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	for i := range config.Writers {
+		w := &writer{store: s, number: i, logger: config.Logger.With("writer", i), tracker: s.tracker, turn: make(chan struct{}, 1)}
+		w.put()
+		s.writers = append(s.writers, w)
+	}
+	if err := s.check(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	s.setAvailable(true)
+
+	background, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.running.Go(func() { s.maintain(background) })
+	s.running.Go(func() { s.keepBooks(background) })
+	s.running.Go(func() { s.rejects.run(background) })
+	return s, nil
+}
+
+// check finds out early what would otherwise show as rows that wait.
+func (s *Store) check(ctx context.Context) error {
+	var migrated bool
+	var encoding, commits string
+	err := s.pool.QueryRow(ctx, `SELECT to_regprocedure('mooring.settle_latest(int8, int8, int4, int4, timestamptz[], int8[], float8[], text[], timestamptz)') IS NOT NULL,
+		current_setting('server_encoding'), current_setting('synchronous_commit')`).Scan(&migrated, &encoding, &commits)
+	switch {
+	case err != nil:
+		return fmt.Errorf("storage: reach the database: %w", err)
+	case !migrated:
+		return errors.New("storage: the database's schema is not up to date: run the migrations")
+	}
+	if encoding != "UTF8" {
+		s.config.Logger.Warn("the database's encoding is not UTF8: rows with texts that it can't represent will be rejected", "encoding", encoding)
+	}
+	if commits == "off" {
+		s.config.Logger.Warn("synchronous_commit is off: a crash of Postgres loses rows that devices were told are stored")
+	}
+	for try := 0; ; try++ {
+		err := s.partitions.ensureAhead(ctx)
+		if err == nil {
+			return nil
+		}
+		if try == openTries || ctx.Err() != nil || classify(err) != failureTransient {
+			return fmt.Errorf("storage: %w", err)
+		}
+		pause(ctx, backoff(try))
+	}
+}
+
+// Available says whether the last contact with Postgres, a few seconds ago at
+// most, was a success.
+func (s *Store) Available() bool { return s.available.Load() }
+
+func (s *Store) setAvailable(available bool) {
+	s.available.Store(available)
+	if available {
+		s.metrics.available.Set(1)
+	} else {
+		s.metrics.available.Set(0)
+	}
+}
+
+// Close ends the maintenance, brings the last known values and waiting rejects
+// to the database as far as ctx allows, and closes the connections. A Write that
+// is under way is waited for: end its context first. Close is idempotent; after
+// an error it may be called again.
+func (s *Store) Close(ctx context.Context) error {
+	s.closing.Lock()
+	defer s.closing.Unlock()
+	if s.finished {
+		return nil
+	}
+	s.stop()
+	s.running.Wait()
+	var failed []error
+	for _, w := range s.writers {
+		failed = append(failed, w.close(ctx))
+	}
+	failed = append(failed, s.rejects.flush(ctx), s.tracker.settle(ctx, s.pool, time.Now(), true))
+	if err := errors.Join(failed...); err != nil && ctx.Err() == nil {
+		s.config.Logger.Warn("storage closed with something left undone", "error", err)
+	}
+	s.pool.Close()
+	s.finished = true
+	return errors.Join(failed...)
+}
