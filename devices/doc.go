@@ -1,0 +1,17 @@
+// Package devices knows who a device is: the registry of devices, their
+// credentials, and the record of who is and was connected. Everything lives in
+// Postgres (migrations/00001_devices.sql).
+//
+// A gateway opens a Registry. Its Authenticate answers from memory when it can
+// and gathers what it can't into few queries; OpenSession, Progress and
+// EndSession keep the record of sessions, likewise in batches. Operators' tools
+// open an Admin, in the same process or another one: what an Admin changes
+// reaches every Registry through LISTEN/NOTIFY, and OnRevoked tells the gateway
+// whose connections to end.
+//
+// Lifecycle: Open needs a migrated database that can be reached, and starts
+// six goroutines that the Registry owns: lookups of credentials, openings of
+// sessions, flushes of their progress, the listener, the lease, and the checks
+// of open sessions. Close stops them, writes what is not yet written, and waits.
+// All methods are safe for concurrent use.
+package devices

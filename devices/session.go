@@ -1,0 +1,82 @@
+package devices
+
+import (
+	"time"
+
+	"mooring/wire"
+)
+
+// SessionStart is what is known when a session opens.
+type SessionStart struct {
+	Device    Device
+	Remote    string // peer address
+	BootID    uint32 // 0: unknown
+	Model     string
+	Firmware  string
+	Connected time.Time
+}
+
+// SessionInfo answers OpenSession.
+type SessionInfo struct {
+	// Session rises with every session of the device, on any gateway.
+	Session int64
+	// Next is the first sequence number of this boot that is not yet settled,
+	// as far as known; HasNext says whether anything is.
+	Next    uint64
+	HasNext bool
+}
+
+// SessionCounts are totals since the session opened.
+type SessionCounts struct {
+	RowsIn        uint64 // rows decoded, refused ones included
+	RowsCommitted uint64
+	RowsDuplicate uint64
+	RowsRejected  uint64 // whole rows refused
+	RowsLost      uint64 // gaps in the sequence numbers: given up by the device
+}
+
+// SessionProgress is a session's state while it lives.
+type SessionProgress struct {
+	Session  int64
+	LastSeen time.Time // zero: unchanged
+	Next     uint64    // first sequence number not yet settled
+	HasNext  bool
+	Counts   SessionCounts
+}
+
+// SessionEnd is a session's last state.
+type SessionEnd struct {
+	SessionProgress
+	Disconnected time.Time
+	Code         wire.CloseCode // 0: unknown, stored as NULL
+	Reason       string         // in words, for people
+}
+
+// Revocation says whose connections are to end: with close code 4502 if
+// Disabled, else 4501.
+type Revocation struct {
+	DeviceID int32
+	TokenID  int64 // only sessions with this token; 0: all of the device
+	Disabled bool
+}
+
+// code is what the revocation closes with.
+func (r Revocation) code() wire.CloseCode {
+	if r.Disabled {
+		return wire.CloseDisabled
+	}
+	return wire.CloseUnauthenticated
+}
+
+// covers says whether a session of this device with this token is to end.
+func (r Revocation) covers(device Device) bool {
+	return r.DeviceID == device.ID && (r.TokenID == 0 || r.TokenID == device.TokenID)
+}
+
+// err is what whoever would open such a session is told.
+func (r Revocation) err() error {
+	if r.Disabled {
+		return ErrDisabled
+	}
+	return ErrUnauthenticated
+}

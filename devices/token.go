@@ -1,0 +1,65 @@
+package devices
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"hash/crc32"
+	"strings"
+)
+
+// A token reads mrg_ and 58 characters: base32 of 32 random bytes and their
+// CRC-32 (docs/decisions/050-tokens.md). The alphabet is Crockford's in small
+// letters, without i, l, o and u: nothing to mix up when it is read aloud, and
+// every character may stand in a WebSocket subprotocol (RFC 7230 tchar) and in
+// an HTTP header.
+const (
+	tokenPrefix   = "mrg_"
+	tokenBits     = 256
+	tokenChecksum = 4 // bytes
+	maxToken      = 256
+)
+
+var (
+	tokenEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+	tokenLength   = len(tokenPrefix) + tokenEncoding.EncodedLen(tokenBits/8+tokenChecksum)
+)
+
+// newToken makes a token from the system's randomness.
+func newToken() string {
+	var raw [tokenBits/8 + tokenChecksum]byte
+	secret := raw[:tokenBits/8]
+	_, _ = rand.Read(secret) // never fails: crypto/rand ends the process instead
+	binary.BigEndian.PutUint32(raw[len(secret):], crc32.ChecksumIEEE(secret))
+	return tokenPrefix + tokenEncoding.EncodeToString(raw[:])
+}
+
+// looksLikeToken says whether text has the form and the checksum of a token.
+// What has not, was mistyped or guessed, and is refused without asking Postgres.
+func looksLikeToken(text string) bool {
+	if len(text) != tokenLength || !strings.HasPrefix(text, tokenPrefix) {
+		return false
+	}
+	raw, err := tokenEncoding.DecodeString(text[len(tokenPrefix):])
+	if err != nil {
+		return false
+	}
+	secret := raw[:tokenBits/8]
+	return binary.BigEndian.Uint32(raw[len(secret):]) == crc32.ChecksumIEEE(secret)
+}
+
+// credentialKey is how a credential is looked up: the sha-256 of a token's
+// text, as stored, or, for a certificate, of its common name behind a prefix
+// that no token begins with.
+type credentialKey [sha256.Size]byte
+
+// tokenKey hashes a token of at most maxToken bytes. It does not allocate.
+func tokenKey(token string) credentialKey {
+	var text [maxToken]byte
+	return sha256.Sum256(text[:copy(text[:], token)])
+}
+
+func certificateKey(name string) credentialKey {
+	return sha256.Sum256([]byte("certificate\x00" + name))
+}
