@@ -1,0 +1,80 @@
+package app
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"mooring/wire"
+)
+
+const streamPath = wire.StreamPath
+
+// The reasons that /readyz gives.
+const (
+	reasonStopping = "the server is stopping"
+	reasonDatabase = "the database can't be reached; rows wait in the server and on the devices"
+)
+
+func (a *App) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(streamPath, a.gateway)
+	mux.HandleFunc("GET /healthz", a.healthz)
+	mux.HandleFunc("GET /readyz", a.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{
+		Registry: a.registry,
+		// Collecting is cheap, but nobody needs it from many at once.
+		MaxRequestsInFlight: 4,
+	}))
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write([]byte("Mooring\n\n" +
+			streamPath + "   devices connect here (WebSocket, mooring.v1)\n" +
+			"/healthz     alive\n/readyz      ready for devices\n/metrics     for Prometheus\n"))
+	})
+	return mux
+}
+
+// healthz answers as long as the process does anything at all.
+func (a *App) healthz(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]any{"alive": true})
+}
+
+// readyz tells whether devices should come here, and if not, why.
+func (a *App) readyz(w http.ResponseWriter, _ *http.Request) {
+	reasons := []string{}
+	if a.stopping.Load() {
+		reasons = append(reasons, reasonStopping)
+	}
+	if !a.store.Available() {
+		reasons = append(reasons, reasonDatabase)
+	}
+	status := http.StatusOK
+	if len(reasons) > 0 {
+		status = http.StatusServiceUnavailable
+	}
+	writeJSON(w, status, map[string]any{"ready": len(reasons) == 0, "reasons": reasons})
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(value) // whoever asked may be gone
+}
+
+// buildMetric tells which program runs, the way Prometheus' own programs do.
+func buildMetric() prometheus.Collector {
+	build := ReadBuild()
+	metric := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "mooring_build_info",
+		Help: "Always 1; the labels tell which program runs.",
+		ConstLabels: prometheus.Labels{
+			"version": build.Version, "revision": build.Revision, "goversion": build.Go,
+		},
+	})
+	metric.Set(1)
+	return metric
+}
