@@ -1,0 +1,6 @@
+package app
+
+import "syscall"
+
+// nullSignal asks whether a process is there.
+const nullSignal = syscall.Signal(0)
