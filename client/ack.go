@@ -25,8 +25,7 @@ type hold struct {
 // fault, so coming back is class R.
 func (l *link) complain(err error) {
 	why := leaving{code: wire.CloseBadFrame, class: wire.ClassRetry, err: err}
-	var fault *wire.FrameError
-	if errors.As(err, &fault) {
+	if fault, ok := errors.AsType[*wire.FrameError](err); ok {
 		why.code = fault.Close
 	}
 	l.client.cfg.Logger.Warn("the server sent a frame that can't be taken", "error", err)

@@ -248,8 +248,7 @@ func (l *link) ending(why *leaving) ending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	end := ending{class: wire.ClassRetry, code: 1006, err: l.readErr, progress: l.progress}
-	var closed *gws.CloseError
-	if errors.As(l.readErr, &closed) {
+	if closed, ok := errors.AsType[*gws.CloseError](l.readErr); ok {
 		end.code = wire.CloseCode(closed.Code)
 		if closed.Code == 0 {
 			end.code = 1005
