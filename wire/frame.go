@@ -269,6 +269,7 @@ type Limits struct {
 	MaxRows     int   // rows in a DATA frame; 4,096
 	MaxChannels int   // channels in a layout; 256
 	MaxText     int   // bytes of a text value; 255
+	MaxInferred int   // layouts declared on the fly, per connection; 16
 	Oldest      int64 // microseconds since 1970; rows before: CodeTimePast
 	Newest      int64 // microseconds since 1970; rows after: CodeTimeFuture; 0: no limit
 }
