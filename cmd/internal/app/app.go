@@ -26,6 +26,8 @@ type App struct {
 	cfg      Config
 	logger   *slog.Logger
 	registry *prometheus.Registry
+	// registerer is the registry, save for a test that watches what is registered.
+	registerer prometheus.Registerer
 
 	database Database
 	cluster  *embedded.Cluster
@@ -51,7 +53,8 @@ type step struct {
 // defaults.
 func New(cfg Config) *App {
 	cfg.setDefaults()
-	return &App{cfg: cfg, logger: cfg.Logger, registry: prometheus.NewRegistry(), failed: make(chan error, 1)}
+	registry := prometheus.NewRegistry()
+	return &App{cfg: cfg, logger: cfg.Logger, registry: registry, registerer: registry, failed: make(chan error, 1)}
 }
 
 // Start returns when devices can connect. If it fails, nothing is left behind.
@@ -72,7 +75,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.registry.MustRegister(
+	a.registerer.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		buildMetric(),
@@ -140,7 +143,7 @@ func (a *App) startStorage(ctx context.Context) error {
 		Partition:  storage.PartitionWidth(a.cfg.Partition),
 		Retention:  time.Duration(a.cfg.Retention),
 		Logger:     a.logger,
-		Registerer: a.registry,
+		Registerer: a.registerer,
 	})
 	if err != nil {
 		return err
@@ -155,7 +158,7 @@ func (a *App) startDevices(ctx context.Context) error {
 		URL:        a.database.URL,
 		Gateway:    a.cfg.Gateway,
 		Logger:     a.logger,
-		Registerer: a.registry,
+		Registerer: a.registerer,
 	})
 	if err != nil {
 		return err
@@ -181,7 +184,7 @@ func (a *App) startGateway(ctx context.Context) error {
 		Linger:        time.Duration(a.cfg.Linger),
 		DrainGrace:    time.Duration(a.cfg.Grace),
 		Logger:        a.logger,
-		Registerer:    a.registry,
+		Registerer:    a.registerer,
 	}, authenticator{a.devices}, sessionLog{a.devices}, rowStore{a.store})
 	if err != nil {
 		return err
