@@ -151,11 +151,27 @@ func (s *Store) Close(ctx context.Context) error {
 	for _, w := range s.writers {
 		failed = append(failed, w.close(ctx))
 	}
-	failed = append(failed, s.rejects.flush(ctx), s.tracker.settle(ctx, s.pool, time.Now(), true))
+	failed = append(failed,
+		insist(ctx, s.rejects.flush),
+		insist(ctx, func(ctx context.Context) error { return s.tracker.settle(ctx, s.pool, time.Now(), true) }))
 	if err := errors.Join(failed...); err != nil && ctx.Err() == nil {
 		s.config.Logger.Warn("storage closed with something left undone", "error", err)
 	}
 	s.pool.Close()
 	s.finished = true
 	return errors.Join(failed...)
+}
+
+// insist tries last work a few times, for connections of the pool may be dead
+// without anybody knowing yet. What stays undone costs no stored row.
+func insist(ctx context.Context, work func(context.Context) error) error {
+	for try := 0; ; try++ {
+		bounded, cancel := context.WithTimeout(ctx, connectTimeout)
+		err := work(bounded)
+		cancel()
+		if err == nil || try == poolSize || ctx.Err() != nil {
+			return err
+		}
+		pause(ctx, backoff(try))
+	}
 }
