@@ -22,29 +22,29 @@ type account struct {
 	drop     bool // this process is root and must become the account
 }
 
-// chooseAccount decides who runs Postgres: this process' own user, or, for
-// root, the owner of the existing cluster, else the wanted user, else postgres
-// or nobody. Another user than nobody is better, since daemons of other
-// programs may run as nobody too, but it is there on every system.
-func chooseAccount(clusterDir, wanted string) (account, error) {
+// chooseAccount decides who runs Postgres: this process' own user; or, if that
+// is root, the owner of the existing cluster, else the wanted user, else the
+// owner of the data directory, else postgres, else nobody. Daemons of other
+// programs may run as nobody too, so it comes last, but every system has it.
+func chooseAccount(where paths, wanted string) (account, error) {
 	self := account{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())} //nolint:gosec // ids are 32 bits wide
 	self.name = userName(self.uid)
 
-	owner, exists, err := ownerOf(clusterDir)
+	owner, exists, err := ownerOf(where.cluster)
 	if err != nil {
 		return account{}, err
 	}
 	if self.uid != 0 {
 		if exists && owner.uid != self.uid {
 			return account{}, fmt.Errorf("the cluster in %s belongs to user %s, not to %s: run the server as %s or as root, or choose another data directory",
-				filepath.Dir(clusterDir), owner.name, self.name, owner.name)
+				where.data, owner.name, self.name, owner.name)
 		}
 		return self, nil
 	}
 	if exists {
 		if owner.uid == 0 {
-			return account{}, fmt.Errorf("the cluster in %s belongs to root, as whom Postgres refuses to run: give it back to its user, for example with: chown -R postgres: %s",
-				clusterDir, clusterDir)
+			return account{}, fmt.Errorf("the cluster in %s belongs to root, as whom Postgres refuses to run: give it to another user, for example with: chown -R postgres: %s",
+				where.data, where.cluster)
 		}
 		owner.drop = true
 		return owner, nil
@@ -52,6 +52,9 @@ func chooseAccount(clusterDir, wanted string) (account, error) {
 	names := []string{"postgres", "nobody"}
 	if wanted != "" {
 		names = []string{wanted}
+	} else if owner, _, err := ownerOf(where.data); err == nil && owner.uid != 0 {
+		owner.drop = true
+		return owner, nil
 	}
 	for _, name := range names {
 		found, err := user.Lookup(name)

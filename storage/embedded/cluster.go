@@ -101,7 +101,7 @@ func (c *Cluster) occupy(ctx context.Context) error {
 	if c.lock, err = lockDataDir(c.paths.lock); err != nil {
 		return err
 	}
-	if c.account, err = chooseAccount(c.paths.cluster, c.config.User); err != nil {
+	if c.account, err = chooseAccount(c.paths, c.config.User); err != nil {
 		return err
 	}
 	if c.account.drop {
@@ -124,7 +124,7 @@ func (c *Cluster) occupy(ctx context.Context) error {
 }
 
 // makeDataDir returns the data directory's path without symbolic links.
-func (c *Cluster) makeDataDir() (string, error) {
+func (c *Cluster) makeDataDir() (resolved string, err error) {
 	directory := c.config.DataDir
 	if c.config.Throwaway {
 		if directory == "" {
@@ -133,6 +133,11 @@ func (c *Cluster) makeDataDir() (string, error) {
 				return "", fmt.Errorf("make a temporary data directory: %w", err)
 			}
 			directory = made
+			defer func() {
+				if err != nil {
+					err = errors.Join(err, os.Remove(made))
+				}
+			}()
 		}
 		// What is in it will be removed, so there must be nothing.
 		if entries, err := os.ReadDir(directory); err == nil && len(entries) > 0 {
@@ -142,7 +147,7 @@ func (c *Cluster) makeDataDir() (string, error) {
 	if err := os.MkdirAll(directory, 0o755); err != nil { //nolint:gosec // what is secret in it has modes of its own
 		return "", fmt.Errorf("make the data directory: %w", err)
 	}
-	resolved, err := filepath.EvalSymlinks(directory)
+	resolved, err = filepath.EvalSymlinks(directory)
 	if err != nil {
 		return "", fmt.Errorf("data directory: %w", err)
 	}
@@ -161,7 +166,7 @@ func (c *Cluster) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.installation, err = c.findInstallation(ctx, major); err != nil {
+	if c.installation, err = c.findInstallation(ctx, major, exists); err != nil {
 		return err
 	}
 	known, found, err := readState(c.paths.state)
@@ -188,11 +193,11 @@ func (c *Cluster) prepare(ctx context.Context) error {
 	return createCluster(ctx, c.config, c.account, c.installation, c.paths.cluster, c.state.SuperuserPassword)
 }
 
-// findInstallation finds the PostgreSQL for a cluster of the given major
-// version; "" means a new cluster.
-func (c *Cluster) findInstallation(ctx context.Context, major string) (Installation, error) {
+// findInstallation finds the PostgreSQL for a new cluster, or for an existing
+// one of the given major version.
+func (c *Cluster) findInstallation(ctx context.Context, major string, exists bool) (Installation, error) {
 	look := search{account: c.account, binDir: c.config.BinDir}
-	if major != "" {
+	if exists {
 		number, err := strconv.Atoi(major)
 		if err != nil || number < oldestMajor || number > newestMajor {
 			look.major = -1 // no installation will do; the search tells what there is
@@ -220,7 +225,7 @@ func (c *Cluster) findInstallation(ctx context.Context, major string) (Installat
 // replaceSuperuser sets a new password for the superuser of a cluster whose
 // state file was lost, for which a running Postgres has to be stopped.
 func (c *Cluster) replaceSuperuser(ctx context.Context) error {
-	file, live, reused, err := running(c.paths.cluster)
+	file, live, err := running(c.paths.cluster)
 	if err != nil {
 		return err
 	}
@@ -233,10 +238,8 @@ func (c *Cluster) replaceSuperuser(ctx context.Context) error {
 			return err
 		}
 	}
-	if reused {
-		if err := disarmPIDFile(c.paths.cluster); err != nil {
-			return err
-		}
+	if _, err := disarmPIDFile(c.paths.cluster); err != nil {
+		return err
 	}
 	if err := c.state.write(c.paths.state); err != nil {
 		return err
@@ -288,16 +291,9 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 // takeOver adopts the Postgres that a killed server left behind. It is stopped
 // instead, to be started anew, if it was started with other settings.
 func (c *Cluster) takeOver(ctx context.Context) (bool, error) {
-	file, live, reused, err := running(c.paths.cluster)
-	if err != nil {
+	file, live, err := running(c.paths.cluster)
+	if err != nil || !live {
 		return false, err
-	}
-	if reused {
-		c.logger.Warn("stale postmaster.pid names a process that is not this cluster's", "pid", file.pid)
-		return false, disarmPIDFile(c.paths.cluster)
-	}
-	if !live {
-		return false, nil
 	}
 	p, err := adopt(file.pid)
 	if err != nil {
@@ -331,15 +327,14 @@ func (c *Cluster) wantedSettings(ctx context.Context, port int) string {
 	return settingsText(settings(c.config, port, memoryBytes(), compression))
 }
 
-// startAnew writes the settings and starts Postgres. Reasons that pass are
-// waited for: a port that another process took first, and backends of a killed
-// Postgres that have not ended yet.
+// startAnew writes the settings and starts Postgres, on another port if the
+// wanted one is taken.
 func (c *Cluster) startAnew(ctx context.Context) error {
 	wanted := c.state.Port
 	if c.config.Port != 0 {
 		wanted = c.config.Port
 	}
-	for attempt := 0; ; attempt++ {
+	return c.retry(ctx, func() error {
 		port, err := choosePort(ctx, wanted)
 		if err != nil {
 			return err
@@ -348,35 +343,47 @@ func (c *Cluster) startAnew(ctx context.Context) error {
 			return fmt.Errorf("port %d on 127.0.0.1 is taken by another process", c.config.Port)
 		}
 		c.state.Port = port
-		path := filepath.Join(c.paths.cluster, settingsFile)
-		if err := replaceFile(path, []byte(c.wantedSettings(ctx, port))); err != nil {
-			return err
-		}
-		if err := c.account.give(path); err != nil {
+		if err := replaceFile(filepath.Join(c.paths.cluster, settingsFile), []byte(c.wantedSettings(ctx, port))); err != nil {
 			return err
 		}
 		if err := c.state.write(c.paths.state); err != nil {
 			return err
 		}
-		if err := rotateLog(c.paths.log, logLimit); err != nil {
-			c.logger.Warn("can't put the log of postgres aside", "error", err)
-		}
-		p, err := c.launch()
-		if err != nil {
-			return &StartError{Step: "postgres", Err: err, LogPath: c.paths.log}
-		}
-		c.current.Store(p)
-		err = c.awaitReady(ctx, p)
-		if err == nil {
-			return nil
-		}
+		return c.startOnce(ctx)
+	})
+}
+
+// startAgain starts Postgres as it ran before.
+func (c *Cluster) startAgain(ctx context.Context) error {
+	return c.retry(ctx, func() error { return c.startOnce(ctx) })
+}
+
+func (c *Cluster) startOnce(ctx context.Context) error {
+	if err := rotateLog(c.paths.log, logLimit); err != nil {
+		c.logger.Warn("can't put the log of postgres aside", "error", err)
+	}
+	p, err := c.launch()
+	if err != nil {
+		return &StartError{Step: "postgres", Err: err, LogPath: c.paths.log}
+	}
+	c.current.Store(p)
+	return c.awaitReady(ctx, p)
+}
+
+// retry repeats a start that failed for a reason that passes by itself: a port
+// that another process took first, or backends of a killed Postgres that have
+// not ended yet.
+func (c *Cluster) retry(ctx context.Context, start func() error) error {
+	const most = 20 // some ten seconds
+	for attempt := 1; ; attempt++ {
+		err := start()
 		failure, ok := errors.AsType[*StartError](err)
-		if !ok || !p.gone() || !passes(failure.Tail) || attempt >= 20 {
+		if !ok || !passes(failure.Tail) || attempt == most {
 			return err
 		}
 		c.logger.Info("postgres could not start yet; trying again", "reason", lastLines(failure.Tail, 3))
-		if err := pause(ctx, time.Duration(attempt+1)*50*time.Millisecond); err != nil {
-			return failure
+		if pause(ctx, time.Duration(attempt)*50*time.Millisecond) != nil {
+			return err
 		}
 	}
 }

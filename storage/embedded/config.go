@@ -21,7 +21,8 @@ type Config struct {
 
 	// User is the account that runs Postgres when this process is root. It is
 	// ignored otherwise, and for an existing cluster, which its owner runs.
-	// Defaults to "postgres" if there is such a user, else "nobody".
+	// Defaults to the owner of the data directory if that is not root, else
+	// "postgres" if there is such a user, else "nobody".
 	User string
 
 	// Port is the TCP port on 127.0.0.1. Defaults to the port used last, else

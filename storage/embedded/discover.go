@@ -37,7 +37,7 @@ func Discover(dataDir string) (Info, error) {
 	if !found {
 		return Info{}, fmt.Errorf("%w: %s holds none", ErrNotRunning, resolved)
 	}
-	file, live, _, err := running(p.cluster)
+	file, live, err := running(p.cluster)
 	if err != nil {
 		return Info{}, fmt.Errorf("look for Postgres in %s: %w", resolved, err)
 	}

@@ -31,7 +31,8 @@
 // # Users
 //
 // Postgres refuses to run as root. A server that runs as root runs Postgres as
-// the owner of the existing cluster, else as user postgres, else as nobody.
+// the owner of the existing cluster or data directory, else as user postgres, else
+// as nobody.
 //
 // # Concurrency
 //

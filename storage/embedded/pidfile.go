@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // pidFile is what Postgres writes into postmaster.pid, one field a line.
@@ -45,39 +46,37 @@ func readPIDFile(clusterDir string) (file pidFile, found bool, err error) {
 	return file, true, nil
 }
 
-// disarmPIDFile makes a postmaster.pid harmless whose process id now belongs to
-// some other process, as happens in containers, where few ids are in use.
-// Postgres would take that process for a running server if it belongs to the
-// same user. The file is not deleted, since it also names the shared memory by
-// which Postgres finds backends that are still alive; it gets the id of this
-// process instead: Postgres knows that its own parent can't be the culprit.
-func disarmPIDFile(clusterDir string) error {
-	path := pidFilePath(clusterDir)
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("read stale %s: %w", path, err)
+// running finds the Postgres that serves the cluster.
+func running(clusterDir string) (file pidFile, live bool, err error) {
+	file, found, err := readPIDFile(clusterDir)
+	if err != nil || !found {
+		return file, false, err
 	}
-	_, rest, _ := strings.Cut(string(content), "\n")
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	// Written in place, so that owner and mode stay.
-	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"+rest), info.Mode().Perm()); err != nil {
-		return fmt.Errorf("rewrite stale %s: %w", path, err)
-	}
-	return nil
+	return file, alive(file.pid) && serves(file.pid, clusterDir), nil
 }
 
-// running finds the Postgres that serves the cluster. A pid file that names
-// another process is reported as reused.
-func running(clusterDir string) (file pidFile, live, reused bool, err error) {
-	file, found, err := readPIDFile(clusterDir)
-	if err != nil || !found || !alive(file.pid) {
-		return file, false, false, err
+// disarmPIDFile makes a postmaster.pid harmless that names a process which is
+// not this cluster's Postgres: one that got the id later, as happens in
+// containers, where few ids are in use, or what is left of a killed Postgres
+// until somebody waits for it. Postgres would take it for a running server if
+// it belongs to the same user. The file is not deleted, since it also names the
+// shared memory by which Postgres finds backends that are still alive; it gets
+// the id of this process instead: Postgres knows that its own parent can't be
+// the culprit.
+func disarmPIDFile(clusterDir string) (disarmed bool, err error) {
+	path := pidFilePath(clusterDir)
+	file, live, err := running(clusterDir)
+	if err != nil || live || file.pid <= 0 || errors.Is(syscall.Kill(file.pid, 0), syscall.ESRCH) {
+		return false, err
 	}
-	if !serves(file.pid, clusterDir) {
-		return file, false, true, nil
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return false, fmt.Errorf("read stale %s: %w", path, err)
 	}
-	return file, true, false, nil
+	_, rest, _ := strings.Cut(string(content), "\n")
+	// Written in place, so that owner and mode stay.
+	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"+rest), 0o600); err != nil {
+		return false, fmt.Errorf("rewrite stale %s: %w", path, err)
+	}
+	return true, nil
 }

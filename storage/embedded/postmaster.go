@@ -27,6 +27,13 @@ type postmaster struct {
 // launch starts Postgres. The goroutine that starts it also waits for it; it
 // ends with the process.
 func (c *Cluster) launch() (*postmaster, error) {
+	disarmed, err := disarmPIDFile(c.paths.cluster)
+	if err != nil {
+		return nil, err
+	}
+	if disarmed {
+		c.logger.Info("postmaster.pid named a process that is not this cluster's")
+	}
 	log, offset, err := openLog(c.paths.log)
 	if err != nil {
 		return nil, err

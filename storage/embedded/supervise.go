@@ -4,7 +4,6 @@ package embedded
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -75,20 +74,19 @@ func (c *Cluster) supervise(ctx context.Context) {
 			}
 
 		case ask := <-c.requests:
-			if ask.signal != 0 {
+			limited, release := both(ctx, ask.ctx)
+			var err error
+			switch {
+			case ask.signal != 0:
 				restart.Stop()
 				halted, exited = true, nil
-				ask.answer <- c.halt(ask.ctx, ask.signal)
-				continue
+				err = c.halt(limited, ask.signal)
+			case halted:
+				if err = c.startAgain(limited); err == nil {
+					halted, exited, wait = false, c.current.Load().exited, firstRestartWait
+				}
 			}
-			if !halted {
-				ask.answer <- nil
-				continue
-			}
-			err := c.startAnew(ask.ctx)
-			if err == nil {
-				halted, exited, wait = false, c.current.Load().exited, firstRestartWait
-			}
+			release()
 			ask.answer <- err
 		}
 	}
@@ -161,6 +159,14 @@ func (c *Cluster) Stop(ctx context.Context) error {
 	if c.stopErr != nil {
 		c.stopErr = fmt.Errorf("stop the embedded database: %w", c.stopErr)
 	}
-	c.logger.Info("embedded postgres has stopped", "took", time.Since(began).Round(time.Millisecond), "clean", !errors.Is(ctx.Err(), context.Canceled))
+	c.logger.Info("embedded postgres has stopped", "took", time.Since(began).Round(time.Millisecond))
 	return c.stopErr
+}
+
+// both ends when the supervisor's context or the caller's ends. release must be
+// called.
+func both(supervisor, caller context.Context) (merged context.Context, release func()) {
+	merged, cancel := context.WithCancel(caller)
+	stop := context.AfterFunc(supervisor, cancel)
+	return merged, func() { stop(); cancel() }
 }
