@@ -34,18 +34,18 @@ type Config struct {
 	// week or month. Defaults to day.
 	Partition string `env:"MOORING_PARTITION" enum:"hour,day,week,month" default:"day" group:"Database" help:"Time that one partition of the samples covers: hour, day, week or month."`
 	// Retention is how long samples are kept. Defaults to 0: for ever.
-	Retention Span `env:"MOORING_RETENTION" default:"0" placeholder:"AGE" group:"Database" help:"How long samples are kept, as 90d or 2y; 0: for ever."`
+	Retention Span `env:"MOORING_RETENTION" default:"0" group:"Database" help:"How long samples are kept, as 90d or 2y; 0: for ever."`
 	// Writers is the number of connections that write samples. Defaults to 2.
-	Writers int `env:"MOORING_WRITERS" default:"2" placeholder:"N" group:"Database" help:"Connections that write samples."`
+	Writers int `env:"MOORING_WRITERS" default:"2" group:"Database" help:"Connections that write samples."`
 	// MaxWaitingBytes bounds the rows that were received and are not committed
 	// yet; past it, devices are made to wait. Defaults to 64 MiB.
-	MaxWaitingBytes Size `env:"MOORING_MAX_WAITING_BYTES" default:"64MiB" placeholder:"SIZE" group:"Database" help:"Received rows that may wait for the database; past it, devices wait."`
+	MaxWaitingBytes Size `env:"MOORING_MAX_WAITING_BYTES" default:"64MiB" group:"Database" help:"Received rows that may wait for the database; past it, devices wait."`
 	// Linger is how long a writer waits for more rows before it writes. Defaults
 	// to 0.
-	Linger Span `env:"MOORING_LINGER" default:"0" placeholder:"TIME" group:"Database" help:"How long a writer waits for more rows: fewer commits, later acks."`
+	Linger Span `env:"MOORING_LINGER" default:"0" group:"Database" help:"How long a writer waits for more rows: fewer commits, later acks."`
 
 	// Listen is the TCP address served. Defaults to :8080.
-	Listen string `env:"MOORING_LISTEN" default:":8080" placeholder:"ADDRESS" group:"Network" help:"TCP address to listen on."`
+	Listen string `env:"MOORING_LISTEN" default:":8080" group:"Network" help:"TCP address to listen on."`
 	// TLSCert is a file with the certificate chain; with TLSKey it turns TLS on.
 	// Defaults to none.
 	TLSCert string `name:"tls-cert" env:"MOORING_TLS_CERT" placeholder:"FILE" group:"Network" help:"Certificate chain (PEM); turns TLS on."`
@@ -56,30 +56,30 @@ type Config struct {
 	TLSClientCA string `name:"tls-client-ca" env:"MOORING_TLS_CLIENT_CA" placeholder:"FILE" group:"Network" help:"Authorities (PEM) whose client certificates, with the device as common name, are credentials."`
 	// MaxConnections is the number of devices connected at a time. Defaults to
 	// 100,000.
-	MaxConnections int `env:"MOORING_MAX_CONNECTIONS" default:"100000" placeholder:"N" group:"Network" help:"Devices connected at a time; further ones get HTTP 503."`
+	MaxConnections int `env:"MOORING_MAX_CONNECTIONS" default:"100000" group:"Network" help:"Devices connected at a time; further ones get HTTP 503."`
 	// Gateway is this server's name in mooring.sessions; two servers on one
 	// database need different ones. Defaults to the host's name.
 	Gateway string `env:"MOORING_GATEWAY" placeholder:"NAME" group:"Network" help:"Name of this server in the database (default: the host's name)."`
 
 	// Oldest is the oldest time that a row may have. Defaults to an age of 1
 	// year.
-	Oldest Horizon `env:"MOORING_OLDEST" default:"1y" placeholder:"AGE" group:"Devices" help:"Oldest time a row may have: an age (90d, 1y) or a date (2000-01-01)."`
+	Oldest Horizon `env:"MOORING_OLDEST" default:"1y" group:"Devices" help:"Oldest time a row may have: an age (90d, 1y) or a date (2000-01-01)."`
 	// Newest is how far ahead of the server's clock a row may be. Defaults to 10
 	// minutes.
-	Newest Span `env:"MOORING_NEWEST" default:"10m" placeholder:"TIME" group:"Devices" help:"How far ahead of the server's clock a row may be."`
+	Newest Span `env:"MOORING_NEWEST" default:"10m" group:"Devices" help:"How far ahead of the server's clock a row may be."`
 	// Heartbeat is the silence after which a device is pinged. Defaults to 30 s.
-	Heartbeat Span `env:"MOORING_HEARTBEAT" default:"30s" placeholder:"TIME" group:"Devices" help:"Silence after which a device is pinged, 5s to 15m."`
+	Heartbeat Span `env:"MOORING_HEARTBEAT" default:"30s" group:"Devices" help:"Silence after which a device is pinged, 5s to 15m."`
 	// Window is the number of DATA frames that a device may have
 	// unacknowledged. Defaults to 16.
-	Window int `env:"MOORING_WINDOW" default:"16" placeholder:"N" group:"Devices" help:"DATA frames a device may have unacknowledged."`
+	Window int `env:"MOORING_WINDOW" default:"16" group:"Devices" help:"DATA frames a device may have unacknowledged."`
 	// MaxFrame is the largest message taken from a device. Defaults to 16 KiB.
-	MaxFrame Size `env:"MOORING_MAX_FRAME" default:"16KiB" placeholder:"SIZE" group:"Devices" help:"Largest message taken from a device, up to 64KiB."`
+	MaxFrame Size `env:"MOORING_MAX_FRAME" default:"16KiB" group:"Devices" help:"Largest message taken from a device, up to 64KiB."`
 	// Spread is the time over which devices spread their reconnects. Defaults to
 	// 30 s.
-	Spread Span `env:"MOORING_SPREAD" default:"30s" placeholder:"TIME" group:"Devices" help:"Time over which devices spread their reconnects."`
+	Spread Span `env:"MOORING_SPREAD" default:"30s" group:"Devices" help:"Time over which devices spread their reconnects."`
 	// Grace is how long a stopping server goes on reading and acknowledging.
 	// Defaults to 5 s.
-	Grace Span `env:"MOORING_GRACE" default:"5s" placeholder:"TIME" group:"Devices" help:"How long a stopping server goes on reading and acknowledging."`
+	Grace Span `env:"MOORING_GRACE" default:"5s" group:"Devices" help:"How long a stopping server goes on reading and acknowledging."`
 
 	// Throwaway makes the private PostgreSQL one that dies with this process and
 	// leaves nothing behind; without DataDir it lives in a temporary directory.

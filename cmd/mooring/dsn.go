@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"mooring/cmd/internal/app"
+)
+
+type dsnCommand struct {
+	app.Location
+
+	Admin bool `help:"For the role that owns everything, instead of the one that may only read."`
+	JSON  bool `name:"json" help:"As JSON."`
+}
+
+func (dsnCommand) Help() string {
+	return `The URL holds a password: whoever has it can read all that was measured.
+
+  psql "$(mooring dsn)"
+  psql "$(mooring dsn)" -c "SELECT * FROM readings WHERE device = 'boiler-7' ORDER BY ts DESC LIMIT 10"`
+}
+
+// Run prints the URL.
+func (d *dsnCommand) Run(ctx context.Context, out *console) error {
+	database, err := connect(ctx, d.Location)
+	if err != nil {
+		return err
+	}
+	url, role := database.ReaderURL, "reader"
+	if d.Admin {
+		url, role = database.URL, "admin"
+	}
+	if d.JSON {
+		return out.printJSON(map[string]string{"url": url, "role": role})
+	}
+	fmt.Fprintln(out.stdout, url)
+	return nil
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"mooring/cmd/internal/app"
+	"mooring/storage/embedded"
+)
+
+// Exit codes; they are listed in the description that --help shows.
+const (
+	exitDone       = 0
+	exitFailed     = 1
+	exitUsage      = 2
+	exitNoDevice   = 3
+	exitExists     = 4
+	exitNoDatabase = 5
+)
+
+// codedError is an error that has an exit code of its own.
+type codedError struct {
+	code int
+	err  error
+}
+
+func (e *codedError) Error() string { return e.err.Error() }
+func (e *codedError) Unwrap() error { return e.err }
+
+// usageErrorf says that what was typed can't be done.
+func usageErrorf(format string, args ...any) error {
+	return &codedError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// errShown means that all was said already.
+var errShown = errors.New("failed")
+
+// fail tells a person what went wrong and returns the exit code.
+func (c *console) fail(err error) int {
+	if !errors.Is(err, errShown) {
+		fmt.Fprintln(c.stderr, "mooring:", err)
+	}
+	if coded, ok := errors.AsType[*codedError](err); ok {
+		return coded.code
+	}
+	return exitFailed
+}
+
+// printJSON writes one value as JSON.
+func (c *console) printJSON(value any) error {
+	encoder := json.NewEncoder(c.stdout)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
+}
+
+// connect finds the database that commands other than serve work on.
+func connect(ctx context.Context, location app.Location) (app.Database, error) {
+	database, err := app.FindDatabase(ctx, location)
+	if err == nil {
+		return database, nil
+	}
+	if errors.Is(err, embedded.ErrNotRunning) {
+		advice := "Start the server first (mooring serve), or name its data directory (--data-dir) or another database (--database-url)."
+		err = fmt.Errorf("%w.\n%s", trimDot(err), advice)
+	}
+	return app.Database{}, &codedError{exitNoDatabase, err}
+}
+
+type dotless struct{ error }
+
+func (d dotless) Error() string { return strings.TrimSuffix(d.error.Error(), ".") }
+func (d dotless) Unwrap() error { return d.error }
+
+func trimDot(err error) error { return dotless{err} }

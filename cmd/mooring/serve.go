@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"mooring/cmd/internal/app"
+	"mooring/cmd/internal/terminal"
+)
+
+type serveCommand struct {
+	app.Config
+}
+
+func (serveCommand) Help() string {
+	return `Without --database-url it runs a PostgreSQL of its own in the data directory.
+
+  mooring serve
+  mooring serve --listen 127.0.0.1:9000 --data-dir ./mooring-data
+  mooring serve --database-url postgres://mooring@db/mooring --retention 2y --oldest 30d
+
+SIGTERM and Ctrl-C stop it in good order: devices are told when to come back, what they sent is written and acknowledged. A second signal cuts that short; nothing acknowledged is lost either way.`
+}
+
+// Run serves until a signal or a failure.
+func (s *serveCommand) Run(ctx context.Context, out *console) error {
+	if err := s.Config.Validate(); err != nil {
+		return &codedError{exitUsage, err}
+	}
+	s.Logger = out.logger(out.stderr)
+	stop := catchSignals(ctx)
+	defer stop.release()
+
+	server := app.New(s.Config)
+	begun := time.Now()
+	if err := server.Start(stop.soft); err != nil {
+		if stop.soft.Err() != nil {
+			return errShown // by whoever sent the signal
+		}
+		return serveError(err)
+	}
+	s.Logger.Info("mooring serves", "address", server.Addr(), "version", app.ReadBuild().Version, "took", time.Since(begun).Round(time.Millisecond))
+	if terminal.IsTerminal(out.stderr) {
+		s.welcome(out.stderr, server)
+	}
+
+	var failure error
+	select {
+	case <-stop.soft.Done():
+		s.Logger.Info("stopping: devices are told to come back, what they sent is written", "grace", s.Grace.String())
+	case failure = <-server.Failed():
+		s.Logger.Error("stopping", "error", failure)
+	}
+	if err := server.Stop(stop.hard); err != nil {
+		s.Logger.Error("stopped in a hurry; what was not acknowledged, devices send again", "error", err)
+		return errShown
+	}
+	s.Logger.Info("stopped")
+	if failure != nil {
+		return errShown
+	}
+	return nil
+}
+
+// serveError adds to a failed start what to do about it, where it is known.
+func serveError(err error) error {
+	if strings.Contains(err.Error(), "address already in use") {
+		return fmt.Errorf("%w.\nAnother program listens there; choose another address with --listen", trimDot(err))
+	}
+	return err
+}
+
+// welcome tells a person where things are and what to do next.
+func (s *serveCommand) welcome(w io.Writer, server *app.App) {
+	style := terminal.NewStyler(w)
+	where := ""
+	database := server.Database()
+	if database.Embedded != nil {
+		if s.DataDir != "" && s.DataDir != app.DefaultDataDir() {
+			where = " --data-dir " + quote(s.DataDir)
+		}
+		fmt.Fprintf(w, "\n  Data      PostgreSQL %s in %s\n", database.Embedded.Version, database.Embedded.DataDir)
+	} else {
+		where = " --database-url …"
+		fmt.Fprintf(w, "\n  Data      %s\n", app.Redact(database.URL))
+	}
+	fmt.Fprintf(w, "  Devices   %s\n", style.Bold(server.URL()))
+	fmt.Fprintf(w, "  Next      %s device add boiler-7%s\n", program(), where)
+	fmt.Fprintf(w, "            psql \"$(%s dsn%s)\" -c 'TABLE latest'\n", program(), where)
+	fmt.Fprintf(w, "  Stop      Ctrl-C, in good order; twice: at once\n\n")
+}
+
+// quote makes a word of a shell's command line.
+func quote(word string) string {
+	if strings.ContainsFunc(word, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:-@%+=,", r)
+	}) {
+		return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	return word
+}
+
+// signals turns the first SIGINT or SIGTERM into the end of soft and the second
+// into the end of hard. A third ends the process, as signals do.
+type signals struct {
+	soft, hard context.Context
+	release    func()
+}
+
+func catchSignals(parent context.Context) signals {
+	soft, endSoft := context.WithCancel(parent)
+	// A parent that ends asks for a stop in good order, like the first signal.
+	hard, endHard := context.WithCancel(context.WithoutCancel(parent))
+	received := make(chan os.Signal, 2)
+	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for _, end := range []func(){endSoft, endHard} {
+			select {
+			case <-received:
+				end()
+			case <-done:
+				return
+			}
+		}
+		signal.Stop(received)
+	}()
+	return signals{soft: soft, hard: hard, release: func() {
+		signal.Stop(received)
+		close(done)
+		<-ended
+		endSoft()
+		endHard()
+	}}
+}
