@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 )
 
@@ -55,12 +56,15 @@ func (w *writer) mergeRows(ctx context.Context, rows []byte, runs []run) (map[in
 	inserted := make(map[int32]int)
 	for _, result := range results {
 		for _, row := range result.Rows {
-			var device int32
-			var count int
-			if _, err := fmt.Sscan(string(row[0])+" "+string(row[1]), &device, &count); err != nil {
+			device, err := strconv.ParseInt(string(row[0]), 10, 32)
+			if err != nil {
 				return nil, fmt.Errorf("storage: count inserted rows: %w", err)
 			}
-			inserted[device] = count
+			count, err := strconv.Atoi(string(row[1]))
+			if err != nil {
+				return nil, fmt.Errorf("storage: count inserted rows: %w", err)
+			}
+			inserted[int32(device)] = count
 		}
 	}
 	return inserted, nil

@@ -150,3 +150,5 @@ func (f *fixture) stored(t testing.TB) int {
 var databases atomic.Int32
 
 func uniqueName(prefix string) string { return fmt.Sprintf("%s%d", prefix, databases.Add(1)) }
+
+var testTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
