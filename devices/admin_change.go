@@ -8,10 +8,14 @@ import (
 )
 
 // Disable keeps a device out and ends its session. Its tokens and readings stay.
-func (a *Admin) Disable(ctx context.Context, name string) error { return a.setDisabled(ctx, name, true) }
+func (a *Admin) Disable(ctx context.Context, name string) error {
+	return a.setDisabled(ctx, name, true)
+}
 
 // Enable lets a disabled device in again.
-func (a *Admin) Enable(ctx context.Context, name string) error { return a.setDisabled(ctx, name, false) }
+func (a *Admin) Enable(ctx context.Context, name string) error {
+	return a.setDisabled(ctx, name, false)
+}
 
 func (a *Admin) setDisabled(ctx context.Context, name string, disabled bool) error {
 	tag, err := a.pool.Exec(ctx, `UPDATE mooring.devices SET disabled = $2 WHERE name = $1`, name, disabled)

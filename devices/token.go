@@ -42,7 +42,7 @@ func looksLikeToken(text string) bool {
 		return false
 	}
 	raw, err := tokenEncoding.DecodeString(text[len(tokenPrefix):])
-	if err != nil {
+	if err != nil || len(raw) != tokenBits/8+tokenChecksum { // the decoder skips line feeds
 		return false
 	}
 	secret := raw[:tokenBits/8]

@@ -1,0 +1,153 @@
+package devices
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"mooring/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// patience is how long a test waits for what should happen soon.
+const patience = 15 * time.Second
+
+// queryLog counts statements by purpose.
+type queryLog struct {
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+func (q *queryLog) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.counts == nil {
+		q.counts = make(map[string]int)
+	}
+	q.counts[purposeOf(ctx)]++
+	return ctx
+}
+
+func (q *queryLog) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (q *queryLog) count(purpose string) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.counts[purpose]
+}
+
+// openRegistry opens a registry that the test's end closes.
+func openRegistry(t testing.TB, url string, change func(*Config)) *Registry {
+	t.Helper()
+	config := Config{
+		URL: url, Gateway: "gateway-1", Registerer: prometheus.NewRegistry(),
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+	if change != nil {
+		change(&config)
+	}
+	r, err := Open(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		_ = r.Close(ctx) // a test that cares closes by itself
+	})
+	return r
+}
+
+func openAdmin(t testing.TB, url string) *Admin {
+	t.Helper()
+	a, err := OpenAdmin(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(a.Close)
+	return a
+}
+
+func add(t testing.TB, a *Admin, name string) Added {
+	t.Helper()
+	device, token, err := a.Add(t.Context(), NewDevice{Name: name})
+	require.NoError(t, err)
+	return Added{device, token}
+}
+
+// sql is a connection for looking behind the scenes.
+func sql(t testing.TB, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+func scan[T any](t testing.TB, conn *pgx.Conn, query string, args ...any) T {
+	t.Helper()
+	var value T
+	require.NoError(t, conn.QueryRow(t.Context(), query, args...).Scan(&value))
+	return value
+}
+
+func exec(t testing.TB, conn *pgx.Conn, query string, args ...any) {
+	t.Helper()
+	_, err := conn.Exec(t.Context(), query, args...)
+	require.NoError(t, err)
+}
+
+func eventually(t testing.TB, condition func() bool, what string) {
+	t.Helper()
+	require.Eventually(t, condition, patience, 10*time.Millisecond, what)
+}
+
+// revocations collects what OnRevoked says.
+type revocations struct {
+	mu   sync.Mutex
+	list []Revocation
+}
+
+func watch(r *Registry) *revocations {
+	v := &revocations{}
+	r.OnRevoked(func(revocation Revocation) {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.list = append(v.list, revocation)
+	})
+	return v
+}
+
+func (v *revocations) count(revocation Revocation) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n := 0
+	for _, other := range v.list {
+		if other == revocation {
+			n++
+		}
+	}
+	return n
+}
+
+func (v *revocations) has(revocation Revocation) func() bool {
+	return func() bool { return v.count(revocation) > 0 }
+}
+
+func startOf(device Device) SessionStart {
+	return SessionStart{Device: device, Remote: "192.0.2.7:4711", Connected: time.Now()}
+}
+
+func openSession(t testing.TB, r *Registry, device Device) int64 {
+	t.Helper()
+	info, err := r.OpenSession(t.Context(), startOf(device))
+	require.NoError(t, err)
+	return info.Session
+}
+
+func endOf(session int64, reason string) SessionEnd {
+	return SessionEnd{SessionProgress: SessionProgress{Session: session}, Disconnected: time.Now(), Code: 1006, Reason: reason}
+}
