@@ -94,6 +94,7 @@ func (h *hub) remove(s *session) {
 func (h *hub) claim(s *session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.slots[s.slot].due = 0 // its heartbeat is known now
 	number := s.number.Load()
 	for _, other := range h.devices[s.device.ID] {
 		switch theirs := other.number.Load(); {

@@ -102,6 +102,7 @@ func (g *Gateway) begin(socket *gws.Conn, raw *link, device Device, remote strin
 		link:       raw,
 		shard:      g.shards[uint32(device.ID)%uint32(len(g.shards))],
 		begun:      begun,
+		reported:   -1,
 		maxReceive: maxServerMessage,
 		flushed:    make(chan struct{}),
 	}
