@@ -78,7 +78,7 @@ func start(t *testing.T, args ...string) *process {
 }
 
 // wait returns the exit code.
-func (p *process) wait(limit time.Duration) int {
+func (p *process) wait() int {
 	p.t.Helper()
 	select {
 	case err := <-p.ended:
@@ -87,16 +87,16 @@ func (p *process) wait(limit time.Duration) int {
 			require.NoError(p.t, err)
 		}
 		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(limit):
+	case <-time.After(patience):
 		require.FailNow(p.t, "the process did not end", p.output.String())
 		return -1
 	}
 }
 
 // says waits until the output holds text.
-func (p *process) says(text string, limit time.Duration) {
+func (p *process) says(text string) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), limit)
+	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
 	if !p.output.await(ctx, text) {
 		require.FailNow(p.t, "not said: "+text, p.output.String())

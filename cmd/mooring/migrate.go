@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"mooring/cmd/internal/app"
@@ -57,7 +58,7 @@ func (m *migrateStatusCommand) Run(ctx context.Context, out *console) error {
 		} else {
 			state = migration.AppliedAt.Local().Format(time.DateTime)
 		}
-		rows[i] = []string{fmt.Sprint(migration.Version), migration.Name, state}
+		rows[i] = []string{strconv.FormatInt(migration.Version, 10), migration.Name, state}
 	}
 	terminal.Table(out.stdout, []string{"version", "file", "applied"}, rows)
 	if pending > 0 {

@@ -30,17 +30,17 @@ SIGTERM and Ctrl-C stop it in good order: devices are told when to come back, wh
 
 // Run serves until a signal or a failure.
 func (s *serveCommand) Run(ctx context.Context, out *console) error {
-	if err := s.Config.Validate(); err != nil {
+	if err := s.Validate(); err != nil {
 		return &codedError{exitUsage, err}
 	}
 	s.Logger = out.logger(out.stderr)
-	stop := catchSignals(ctx)
-	defer stop.release()
+	soft, hard, release := catchSignals(ctx)
+	defer release()
 
 	server := app.New(s.Config)
 	begun := time.Now()
-	if err := server.Start(stop.soft); err != nil {
-		if stop.soft.Err() != nil {
+	if err := server.Start(soft); err != nil {
+		if soft.Err() != nil {
 			return errShown // by whoever sent the signal
 		}
 		return serveError(err)
@@ -52,12 +52,12 @@ func (s *serveCommand) Run(ctx context.Context, out *console) error {
 
 	var failure error
 	select {
-	case <-stop.soft.Done():
+	case <-soft.Done():
 		s.Logger.Info("stopping: devices are told to come back, what they sent is written", "grace", s.Grace.String())
 	case failure = <-server.Failed():
 		s.Logger.Error("stopping", "error", failure)
 	}
-	if err := server.Stop(stop.hard); err != nil {
+	if err := server.Stop(hard); err != nil {
 		s.Logger.Error("stopped in a hurry; what was not acknowledged, devices send again", "error", err)
 		return errShown
 	}
@@ -106,16 +106,11 @@ func quote(word string) string {
 	return word
 }
 
-// signals turns the first SIGINT or SIGTERM into the end of soft and the second
-// into the end of hard. A third ends the process, as signals do.
-type signals struct {
-	soft, hard context.Context
-	release    func()
-}
-
-func catchSignals(parent context.Context) signals {
+// catchSignals turns the first SIGINT or SIGTERM into the end of soft and the
+// second into the end of hard. A third ends the process, as signals do. The end
+// of parent is like a first signal. release gives the signals back.
+func catchSignals(parent context.Context) (soft, hard context.Context, release func()) {
 	soft, endSoft := context.WithCancel(parent)
-	// A parent that ends asks for a stop in good order, like the first signal.
 	hard, endHard := context.WithCancel(context.WithoutCancel(parent))
 	received := make(chan os.Signal, 2)
 	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
@@ -132,11 +127,11 @@ func catchSignals(parent context.Context) signals {
 		}
 		signal.Stop(received)
 	}()
-	return signals{soft: soft, hard: hard, release: func() {
+	return soft, hard, func() {
 		signal.Stop(received)
 		close(done)
 		<-ended
 		endSoft()
 		endHard()
-	}}
+	}
 }

@@ -38,7 +38,7 @@ func freeAddress(t *testing.T) string {
 // enter, also when the tests run as root: t.TempDir's parents may be closed.
 func dataDirectory(t *testing.T) string {
 	t.Helper()
-	parent, err := os.MkdirTemp("", "mooring-test-")
+	parent, err := os.MkdirTemp("", "mooring-test-") //nolint:usetesting // see above
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(parent)) })
 	require.NoError(t, os.Chmod(parent, 0o755))
@@ -125,7 +125,7 @@ func TestServe(t *testing.T) {
 	t.Parallel()
 	address, data := freeAddress(t), dataDirectory(t)
 	server := start(t, "serve", "--listen", address, "--data-dir", data)
-	server.says("mooring serves", patience)
+	server.says("mooring serves")
 
 	status, body := fetch(t, "http://"+address+"/readyz")
 	require.Equal(t, http.StatusOK, status, body)
@@ -156,7 +156,7 @@ func TestServe(t *testing.T) {
 	info, err := embedded.Discover(data)
 	require.NoError(t, err)
 	require.NoError(t, server.cmd.Process.Signal(syscall.SIGTERM))
-	require.Equal(t, exitDone, server.wait(patience), server.output)
+	require.Equal(t, exitDone, server.wait(), server.output)
 	require.Contains(t, server.output.String(), "stopped")
 	require.False(t, alive(info.PID), "PostgreSQL stops with the server")
 	require.NotContains(t, server.output.String(), token)
@@ -174,17 +174,17 @@ func TestServeSurvivesKill(t *testing.T) {
 	address, data := freeAddress(t), dataDirectory(t)
 	arguments := []string{"serve", "--listen", address, "--data-dir", data, "--gateway", "killed"}
 	server := start(t, arguments...)
-	server.says("mooring serves", patience)
+	server.says("mooring serves")
 	token := strings.TrimSpace(mooring(t, "device", "add", "pump", "--data-dir", data).stdout)
 	pump := connectDevice(t, address, token)
 	pump.send(t, 500)
 
 	require.NoError(t, server.cmd.Process.Kill())
-	require.NotEqual(t, exitDone, server.wait(patience))
+	require.NotEqual(t, exitDone, server.wait())
 	pump.append(t, 500) // while nobody listens
 
 	server = start(t, arguments...)
-	server.says("mooring serves", patience)
+	server.says("mooring serves")
 	pump.send(t, 1)
 	require.Equal(t, [][]string{{"1001", "1001"}},
 		query(t, data, "SELECT count(*), count(DISTINCT (ts, seq)) FROM readings WHERE device = 'pump' AND metric = 'temperature'"))
@@ -192,7 +192,7 @@ func TestServeSurvivesKill(t *testing.T) {
 		query(t, data, "SELECT count(*) FROM sessions WHERE disconnected_at IS NULL"), "the session of the killed server is closed")
 
 	require.NoError(t, server.cmd.Process.Signal(syscall.SIGTERM))
-	require.Equal(t, exitDone, server.wait(patience), server.output)
+	require.Equal(t, exitDone, server.wait(), server.output)
 }
 
 // Two servers can't share a data directory, and say so.
@@ -200,10 +200,10 @@ func TestServeOnDataDirectoryInUse(t *testing.T) {
 	t.Parallel()
 	data := dataDirectory(t)
 	first := start(t, "serve", "--listen", "127.0.0.1:0", "--data-dir", data)
-	first.says("mooring serves", patience)
+	first.says("mooring serves")
 	second := mooring(t, "serve", "--listen", "127.0.0.1:0", "--data-dir", data)
 	require.Equal(t, exitFailed, second.code)
 	require.Contains(t, second.stderr, fmt.Sprintf("in use by the Mooring server with process id %d", first.cmd.Process.Pid))
 	require.NoError(t, first.cmd.Process.Signal(os.Interrupt))
-	require.Equal(t, exitDone, first.wait(patience), first.output)
+	require.Equal(t, exitDone, first.wait(), first.output)
 }

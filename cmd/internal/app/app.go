@@ -124,7 +124,6 @@ func (a *App) startDatabase(ctx context.Context) error {
 		info := cluster.Info()
 		a.cluster = cluster
 		a.database = Database{URL: info.URL, ReaderURL: info.ReaderURL, Embedded: &info}
-		a.logger.Info("embedded PostgreSQL runs", "version", info.Version, "data_dir", info.DataDir)
 	}
 	applied, err := migrations.Up(ctx, a.database.URL, a.logger)
 	if err != nil {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"encoding"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -122,7 +123,7 @@ func (c *Config) setDefaults() {
 }
 
 func setText(field reflect.Value, text string) error {
-	if value, ok := field.Addr().Interface().(interface{ UnmarshalText([]byte) error }); ok {
+	if value, ok := reflect.TypeAssert[encoding.TextUnmarshaler](field.Addr()); ok {
 		return value.UnmarshalText([]byte(text))
 	}
 	switch field.Kind() {

@@ -20,7 +20,7 @@ type Database struct {
 
 // readerSettings make a connection one that only reads and finds the views
 // without naming their schema.
-const readerSettings = "-c role=mooring_reader -c default_transaction_read_only=on -c search_path=mooring"
+const readerSettings = "-c role=mooring_reader -c default_transaction_read_only=on -c search_path=mooring,mooring_layout,public"
 
 // FindDatabase locates the configured database, or the private one that a
 // running server keeps in its data directory; then its error matches

@@ -10,7 +10,7 @@ import (
 
 func TestConfiguredDatabase(t *testing.T) {
 	t.Parallel()
-	const settings = "-c%20role=mooring_reader%20-c%20default_transaction_read_only=on%20-c%20search_path=mooring"
+	const settings = "-c%20role=mooring_reader%20-c%20default_transaction_read_only=on%20-c%20search_path=mooring%2Cmooring_layout%2Cpublic"
 	for text, want := range map[string]string{
 		"postgres://m:p%40ss@db/mooring":                        "postgres://m:p%40ss@db/mooring?options=" + settings,
 		"postgresql://m@a:5432,b:5433/x?sslmode=require":        "postgresql://m@a:5432,b:5433/x?sslmode=require&options=" + settings,

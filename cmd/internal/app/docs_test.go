@@ -125,7 +125,7 @@ func TestOperationsListsMetrics(t *testing.T) {
 	// What is shown must have been seen; a part with a registry of its own
 	// would not be in /metrics.
 	_, shown := get(t, a, "/metrics")
-	for _, line := range strings.Split(shown, "\n") {
+	for line := range strings.SplitSeq(shown, "\n") {
 		if name, ok := strings.CutPrefix(line, "# TYPE mooring_"); ok {
 			require.Contains(t, seen.help, "mooring_"+strings.Fields(name)[0])
 		}
