@@ -19,7 +19,7 @@ var readerSettings = [][2]string{
 	{"statement_timeout", "5min"},
 	{"idle_in_transaction_session_timeout", "10min"},
 	{"temp_file_limit", "8GB"},
-	{"search_path", "mooring, public"},
+	{"search_path", "mooring, mooring_layout, public"},
 }
 
 // errPassword says that Postgres does not know the password in the state file.
