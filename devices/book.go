@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"time"
 )
 
 // record is a session from its opening until its end is in Postgres.
@@ -111,6 +112,18 @@ func (b *book) end(e SessionEnd) bool {
 	b.ended = append(b.ended, rec)
 	signal(b.ends)
 	return true
+}
+
+// abandon ends every open session where it stands.
+func (b *book) abandon(at time.Time, reason string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, rec := range b.records {
+		if !rec.ended {
+			rec.ended, rec.end, rec.revoked = true, SessionEnd{Disconnected: at, Reason: reason}, nil
+			b.ended = append(b.ended, rec)
+		}
+	}
 }
 
 // written is one session's state as a flush takes it.
@@ -232,7 +245,8 @@ func (b *book) revoke(revocation Revocation) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, rec := range b.byDevice[revocation.DeviceID] {
-		if !rec.ended && revocation.covers(rec.device) {
+		// A narrower revocation does not replace a wider one.
+		if !rec.ended && revocation.covers(rec.device) && (rec.revoked == nil || revocation.TokenID == 0) {
 			rec.revoked = &revocation
 		}
 	}

@@ -9,12 +9,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Registry is a gateway's view of the devices. Open makes one.
 type Registry struct {
 	config      Config
 	metrics     *metrics
+	collected   *prometheus.Registry
 	pool        *pgxpool.Pool
 	incarnation int32 // which start of this gateway
 	opened      time.Time
@@ -43,8 +45,10 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Of its own first: an attempt that fails must leave no metrics behind.
+	collected := prometheus.NewRegistry()
 	r := &Registry{
-		config: config, metrics: newMetrics(config.Registerer), opened: time.Now(),
+		config: config, metrics: newMetrics(collected), collected: collected, opened: time.Now(),
 		book: newBook(), openings: newOpenings(config.Waiting), recheck: make(chan struct{}, 1),
 		cache: newCache(config.CacheSize, config.RefusedSize, config.CacheFor, config.RefusedFor),
 	}
@@ -59,12 +63,16 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 	r.lookups = newLookups(r.pool, r.cache, r.metrics, config.Wait, config.Waiting)
 
 	listener := &listener{registry: r, config: pooled.ConnConfig}
-	if err := r.register(ctx, listener); err != nil {
+	r.observe(collected)
+	err = r.register(ctx, listener)
+	if err == nil && config.Registerer != nil {
+		err = config.Registerer.Register(collected)
+	}
+	if err != nil {
 		listener.disconnect()
 		r.pool.Close()
 		return nil, fmt.Errorf("open the device registry: %w", err)
 	}
-	r.observe(config.Registerer)
 
 	root := context.WithoutCancel(ctx)
 	stop, cancelStop := context.WithCancel(root)
@@ -112,13 +120,11 @@ func (r *Registry) close(ctx context.Context) error {
 	r.running.Wait()
 	release()
 	defer r.pool.Close()
-
-	now := time.Now()
-	var left []int64
-	r.book.live(func(id int64, _ Device) { left = append(left, id) })
-	for _, id := range left {
-		r.EndSession(SessionEnd{SessionProgress: SessionProgress{Session: id}, Disconnected: now, Reason: "the server stopped"})
+	if r.config.Registerer != nil {
+		defer r.config.Registerer.Unregister(r.collected)
 	}
+
+	r.book.abandon(time.Now(), "the server stopped")
 	if err := r.flushAll(ctx); err != nil {
 		_, unwritten := r.book.size()
 		return fmt.Errorf("close the device registry: the ends of %d sessions are not written: %w", unwritten, err)
