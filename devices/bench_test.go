@@ -1,7 +1,7 @@
 package devices
 
 import (
-	"fmt"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,7 +11,7 @@ import (
 
 func BenchmarkAuthenticateFromMemory(b *testing.B) {
 	for _, size := range []int{100, 100_000} {
-		b.Run(fmt.Sprint(size), func(b *testing.B) {
+		b.Run(strconv.Itoa(size), func(b *testing.B) {
 			r := &Registry{metrics: newMetrics(nil), cache: newCache(size, 1, time.Hour, time.Hour)}
 			tokens := make([]string, size)
 			keys, answers := make([]credentialKey, size), make([]answer, size)
@@ -45,7 +45,7 @@ func BenchmarkProgress(b *testing.B) {
 	}
 }
 
-// BenchmarkSessions opens sessions from 1,000 goroutines.
+// BenchmarkSessionOpen opens sessions from 1,000 goroutines.
 func BenchmarkSessionOpen(b *testing.B) {
 	url := pgtest.URL(b)
 	admin, r := openAdmin(b, url), openRegistry(b, url, func(c *Config) { c.FlushEvery, c.Wait = time.Hour, time.Minute })
@@ -85,7 +85,7 @@ func BenchmarkSessionFlush(b *testing.B) {
 	b.ResetTimer()
 	for range b.N {
 		r.book.markAll()
-		if _, err := r.flush(b.Context(), true); err != nil {
+		if err := r.flush(b.Context(), true); err != nil {
 			b.Fatal(err)
 		}
 	}

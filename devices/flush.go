@@ -37,7 +37,7 @@ func (r *Registry) runFlushes(stop, operations context.Context) {
 				return
 			}
 		}
-		if _, err := r.flush(operations, withProgress); err != nil {
+		if err := r.flush(operations, withProgress); err != nil {
 			r.config.Logger.Warn("can't write the state of sessions; trying again", "error", err, "in", retry)
 			if !sleep(stop, retry) {
 				return
@@ -51,19 +51,18 @@ func (r *Registry) runFlushes(stop, operations context.Context) {
 
 // flush writes what there is to write, and stops at the first failure, after
 // which everything unwritten is listed again.
-func (r *Registry) flush(ctx context.Context, withProgress bool) (sessions int, err error) {
+func (r *Registry) flush(ctx context.Context, withProgress bool) error {
 	for {
 		batch := r.book.take(maxFlush, withProgress)
 		if len(batch) == 0 {
-			return sessions, nil
+			return nil
 		}
 		if err := r.writeSessions(ctx, batch); err != nil {
 			r.metrics.flushFailures.Inc()
 			r.book.putBack(batch)
-			return sessions, err
+			return err
 		}
 		r.book.wrote(batch)
-		sessions += len(batch)
 		for _, w := range batch {
 			if w.end != nil {
 				r.metrics.sessionsEnded.Inc()
@@ -76,7 +75,7 @@ func (r *Registry) flush(ctx context.Context, withProgress bool) (sessions int, 
 func (r *Registry) flushAll(ctx context.Context) error {
 	retry := minFlushRetry
 	for {
-		_, err := r.flush(ctx, true)
+		err := r.flush(ctx, true)
 		if err == nil || !sleep(ctx, retry) {
 			return err
 		}

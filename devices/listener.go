@@ -53,11 +53,11 @@ func (l *listener) lock(ctx context.Context) error {
 	return l.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1, $2)`, leaseLock, l.registry.incarnation).Scan(&l.locked)
 }
 
-func (l *listener) disconnect() {
+func (l *listener) disconnect(ctx context.Context) {
 	if l.conn == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = l.conn.Close(ctx) // it is given up; what it has to say no longer matters
 	l.conn = nil
@@ -65,13 +65,13 @@ func (l *listener) disconnect() {
 
 // run listens until stop ends.
 func (l *listener) run(stop context.Context) {
-	defer l.disconnect()
+	defer l.disconnect(stop)
 	logger := l.registry.config.Logger
 	retry := minListenRetry
 	for stop.Err() == nil {
 		if l.conn == nil {
 			if err := l.reconnect(stop); err != nil {
-				l.disconnect()
+				l.disconnect(stop)
 				logger.Warn("can't listen for changed credentials; trying again", "error", err, "in", retry)
 				sleep(stop, time.Duration(float64(retry)*(0.5+0.5*rand.Float64()))) //nolint:gosec // jitter, no secret
 				retry = min(2*retry, maxListenRetry)
@@ -81,7 +81,7 @@ func (l *listener) run(stop context.Context) {
 		}
 		if err := l.listen(stop); err != nil && stop.Err() == nil {
 			logger.Warn("lost the connection that listens for changed credentials", "error", err)
-			l.disconnect()
+			l.disconnect(stop)
 		}
 	}
 }

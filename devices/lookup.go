@@ -204,7 +204,7 @@ func (l *lookups) query(ctx context.Context, batch []*question, found map[creden
 
 // The remaining lifetime is computed by the database, so that a difference
 // between its clock and this server's does not matter.
-const tokensByHash = `
+const findByHash = `
 SELECT t.hash, t.id, d.id, d.name, d.disabled,
        CASE WHEN isfinite(t.expires_at) THEN extract(epoch FROM t.expires_at - now())::float8 END
   FROM mooring.tokens t
@@ -214,7 +214,7 @@ SELECT t.hash, t.id, d.id, d.name, d.disabled,
    AND (t.expires_at IS NULL OR t.expires_at > now())`
 
 func (l *lookups) queryTokens(ctx context.Context, hashes [][]byte, found map[credentialKey]answer) error {
-	rows, err := l.pool.Query(ctx, tokensByHash, hashes)
+	rows, err := l.pool.Query(ctx, findByHash, hashes)
 	if err != nil {
 		return err
 	}

@@ -44,18 +44,18 @@ func (q *queryLog) count(purpose string) int {
 }
 
 // openRegistry opens a registry that the test's end closes.
-func openRegistry(t testing.TB, url string, change func(*Config)) *Registry {
-	t.Helper()
+func openRegistry(tb testing.TB, url string, change func(*Config)) *Registry {
+	tb.Helper()
 	config := Config{
 		URL: url, Gateway: "gateway-1", Registerer: prometheus.NewRegistry(),
-		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Logger: slog.New(slog.NewTextHandler(tb.Output(), nil)),
 	}
 	if change != nil {
 		change(&config)
 	}
-	r, err := Open(t.Context(), config)
-	require.NoError(t, err)
-	t.Cleanup(func() {
+	r, err := Open(tb.Context(), config)
+	require.NoError(tb, err)
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		_ = r.Close(ctx) // a test that cares closes by itself
@@ -63,46 +63,46 @@ func openRegistry(t testing.TB, url string, change func(*Config)) *Registry {
 	return r
 }
 
-func openAdmin(t testing.TB, url string) *Admin {
-	t.Helper()
-	a, err := OpenAdmin(t.Context(), url)
-	require.NoError(t, err)
-	t.Cleanup(a.Close)
+func openAdmin(tb testing.TB, url string) *Admin {
+	tb.Helper()
+	a, err := OpenAdmin(tb.Context(), url)
+	require.NoError(tb, err)
+	tb.Cleanup(a.Close)
 	return a
 }
 
-func add(t testing.TB, a *Admin, name string) Added {
-	t.Helper()
-	device, token, err := a.Add(t.Context(), NewDevice{Name: name})
-	require.NoError(t, err)
+func add(tb testing.TB, a *Admin, name string) Added {
+	tb.Helper()
+	device, token, err := a.Add(tb.Context(), NewDevice{Name: name})
+	require.NoError(tb, err)
 	return Added{device, token}
 }
 
 // sql is a connection for looking behind the scenes.
-func sql(t testing.TB, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+func sql(tb testing.TB, url string) *pgx.Conn {
+	tb.Helper()
+	conn, err := pgx.Connect(tb.Context(), url)
+	require.NoError(tb, err)
+	tb.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
 }
 
-func scan[T any](t testing.TB, conn *pgx.Conn, query string, args ...any) T {
-	t.Helper()
+func scan[T any](tb testing.TB, conn *pgx.Conn, query string, args ...any) T {
+	tb.Helper()
 	var value T
-	require.NoError(t, conn.QueryRow(t.Context(), query, args...).Scan(&value))
+	require.NoError(tb, conn.QueryRow(tb.Context(), query, args...).Scan(&value))
 	return value
 }
 
-func exec(t testing.TB, conn *pgx.Conn, query string, args ...any) {
-	t.Helper()
-	_, err := conn.Exec(t.Context(), query, args...)
-	require.NoError(t, err)
+func exec(tb testing.TB, conn *pgx.Conn, query string, args ...any) {
+	tb.Helper()
+	_, err := conn.Exec(tb.Context(), query, args...)
+	require.NoError(tb, err)
 }
 
-func eventually(t testing.TB, condition func() bool, what string) {
-	t.Helper()
-	require.Eventually(t, condition, patience, 10*time.Millisecond, what)
+func eventually(tb testing.TB, condition func() bool, what string) {
+	tb.Helper()
+	require.Eventually(tb, condition, patience, 10*time.Millisecond, what)
 }
 
 // revocations collects what OnRevoked says.
@@ -141,10 +141,10 @@ func startOf(device Device) SessionStart {
 	return SessionStart{Device: device, Remote: "192.0.2.7:4711", Connected: time.Now()}
 }
 
-func openSession(t testing.TB, r *Registry, device Device) int64 {
-	t.Helper()
-	info, err := r.OpenSession(t.Context(), startOf(device))
-	require.NoError(t, err)
+func openSession(tb testing.TB, r *Registry, device Device) int64 {
+	tb.Helper()
+	info, err := r.OpenSession(tb.Context(), startOf(device))
+	require.NoError(tb, err)
 	return info.Session
 }
 

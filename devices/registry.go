@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -69,7 +70,7 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 		err = config.Registerer.Register(collected)
 	}
 	if err != nil {
-		listener.disconnect()
+		listener.disconnect(ctx)
 		r.pool.Close()
 		return nil, fmt.Errorf("open the device registry: %w", err)
 	}
@@ -148,7 +149,7 @@ func (r *Registry) OnRevoked(callback func(Revocation)) {
 // announce calls what OnRevoked was given.
 func (r *Registry) announce(revocation Revocation) {
 	r.callbacksMu.Lock()
-	callbacks := r.callbacks[:len(r.callbacks):len(r.callbacks)]
+	callbacks := slices.Clip(r.callbacks)
 	r.callbacksMu.Unlock()
 	for _, callback := range callbacks {
 		callback(revocation)

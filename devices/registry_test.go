@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -55,11 +56,11 @@ func TestMetricsTell(t *testing.T) {
 		values := make(map[string]float64)
 		for _, family := range families {
 			for _, m := range family.GetMetric() {
-				name := family.GetName()
+				name := []string{family.GetName()}
 				for _, label := range m.GetLabel() {
-					name += " " + label.GetValue()
+					name = append(name, label.GetValue())
 				}
-				values[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+				values[strings.Join(name, " ")] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 			}
 		}
 		return values

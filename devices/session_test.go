@@ -2,8 +2,8 @@ package devices
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -306,7 +306,7 @@ func TestCloseWritesEverything(t *testing.T) {
 	for i, id := range ids {
 		r.Progress(SessionProgress{Session: id, Next: uint64(i), HasNext: true, Counts: SessionCounts{RowsIn: 1}})
 		if i > 0 {
-			r.EndSession(SessionEnd{SessionProgress: SessionProgress{Session: id, Counts: SessionCounts{RowsIn: 2}}, Disconnected: time.Now(), Code: wire.CloseDrain, Reason: fmt.Sprint(i)})
+			r.EndSession(SessionEnd{SessionProgress: SessionProgress{Session: id, Counts: SessionCounts{RowsIn: 2}}, Disconnected: time.Now(), Code: wire.CloseDrain, Reason: strconv.Itoa(i)})
 		}
 	}
 	require.NoError(t, r.Close(t.Context()))
