@@ -4,11 +4,13 @@ package pgtest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -66,36 +68,45 @@ func stopShared() error {
 	return err
 }
 
-// start starts a throwaway cluster. Its folder is not made by t.TempDir, whose
-// folders the user who runs Postgres for root may not enter.
+// start starts a throwaway cluster.
 func start(settings map[string]string) (*embedded.Cluster, error) {
-	directory, err := temporary()
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	cluster, err := embedded.Start(ctx, embedded.Config{
-		DataDir: directory, BinDir: os.Getenv(binVariable), Settings: settings,
+	return embedded.Start(ctx, embedded.Config{
+		// Made and removed by Start and Stop.
+		DataDir: filepath.Join(publicBase(), "mooring-pgtest-"+rand.Text()),
+		BinDir:  os.Getenv(binVariable), Settings: settings,
 		Throwaway: true, Unsafe: true, Download: embedded.DownloadNever,
 	})
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(directory))
-	}
-	return cluster, nil
 }
 
-// temporary makes a folder that every user may enter.
-func temporary() (string, error) {
-	base := os.TempDir()
-	if os.Geteuid() == 0 && filepath.Clean(base) != "/tmp" {
-		base = "/tmp" // root's own may be closed to others
+// publicBase is a folder for temporary files that every user may enter: the
+// user that runs Postgres for root may not enter the folders of t.TempDir, nor
+// perhaps root's own.
+func publicBase() string {
+	if os.Geteuid() == 0 {
+		return "/tmp"
 	}
-	directory, err := os.MkdirTemp(base, "mooring-pgtest-")
+	return os.TempDir()
+}
+
+// Dir makes a folder that every user may enter, for tests that run a server
+// with an embedded database of its own. It is removed when the test ends.
+func Dir(t testing.TB) string {
+	t.Helper()
+	directory, err := os.MkdirTemp(publicBase(), "mooring-pgtest-") //nolint:usetesting // others may not enter t.TempDir's
+	if err == nil {
+		err = os.Chmod(directory, 0o711) //nolint:gosec // see above
+	}
 	if err != nil {
-		return "", err
+		t.Fatalf("pgtest: %v", err)
 	}
-	return directory, os.Chmod(directory, 0o711) //nolint:gosec // as a data directory is
+	t.Cleanup(func() {
+		if err := os.RemoveAll(directory); err != nil {
+			t.Errorf("pgtest: %v", err)
+		}
+	})
+	return directory
 }
 
 // execute runs statements one by one as the superuser.

@@ -4,6 +4,7 @@ package embedded
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -124,37 +125,38 @@ func (c *Cluster) occupy(ctx context.Context) error {
 }
 
 // makeDataDir returns the data directory's path without symbolic links.
-func (c *Cluster) makeDataDir() (resolved string, err error) {
+func (c *Cluster) makeDataDir() (string, error) {
 	directory := c.config.DataDir
-	if c.config.Throwaway {
-		if directory == "" {
-			made, err := os.MkdirTemp("", "mooring-")
-			if err != nil {
-				return "", fmt.Errorf("make a temporary data directory: %w", err)
-			}
-			directory = made
-			defer func() {
-				if err != nil {
-					err = errors.Join(err, os.Remove(made))
-				}
-			}()
+	if directory == "" { // throwaway
+		base := os.TempDir()
+		if os.Geteuid() == 0 {
+			base = "/tmp" // root's own may be closed to the user who runs Postgres
 		}
+		directory = filepath.Join(base, "mooring-"+rand.Text())
+	}
+	if c.config.Throwaway {
 		// What is in it will be removed, so there must be nothing.
 		if entries, err := os.ReadDir(directory); err == nil && len(entries) > 0 {
 			return "", fmt.Errorf("data directory %s is not empty, and a throwaway database would remove it", directory)
 		}
+		// The watchdog comes before the directory, so that at no time there is
+		// one without the other.
+		parent, err := filepath.EvalSymlinks(filepath.Dir(directory))
+		if err != nil {
+			return "", fmt.Errorf("data directory: %w", err)
+		}
+		directory = filepath.Join(parent, filepath.Base(directory))
+		if c.guard, err = startGuard(directory); err != nil {
+			return "", err
+		}
+		c.paths = pathsIn(directory) // what the watchdog guards
 	}
 	if err := os.MkdirAll(directory, 0o755); err != nil { //nolint:gosec // what is secret in it has modes of its own
 		return "", fmt.Errorf("make the data directory: %w", err)
 	}
-	resolved, err = filepath.EvalSymlinks(directory)
+	resolved, err := filepath.EvalSymlinks(directory)
 	if err != nil {
 		return "", fmt.Errorf("data directory: %w", err)
-	}
-	if c.config.Throwaway {
-		if c.guard, err = startGuard(resolved); err != nil {
-			return "", err
-		}
 	}
 	return resolved, nil
 }
@@ -413,7 +415,7 @@ func (c *Cluster) dismantle(ctx context.Context) error {
 		err = c.endRun(ctx, p)
 	}
 	if c.lock != nil {
-		err = errors.Join(err, c.lock.Close())
+		err = errors.Join(err, unlock(c.lock))
 		c.lock = nil
 	}
 	if c.guard != nil {

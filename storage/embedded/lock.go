@@ -41,3 +41,11 @@ func lockDataDir(path string) (*os.File, error) {
 	}
 	return file, nil
 }
+
+// unlock gives the data directory back. Unlocking and not just closing matters:
+// a process that is being forked at this moment has the file open too, until it
+// becomes another program.
+func unlock(file *os.File) error {
+	err := syscall.Flock(int(file.Fd()), syscall.LOCK_UN) //nolint:gosec // a file descriptor is small
+	return errors.Join(err, file.Close())
+}
