@@ -217,7 +217,8 @@ COMMENT ON FUNCTION mooring.gaps_of(text, timestamptz, timestamptz) IS
 'The missing sequence numbers of one device among the samples from since until (excluded). Reads them all, so name a time.';
 
 CREATE VIEW mooring.gaps AS
-SELECT g.* FROM mooring.devices d CROSS JOIN LATERAL mooring.gaps_of(d.name) g;
+SELECT d.name AS device, g.boot, g.first_missing, g.last_missing, g.missing, g.refused, g.after_ts, g.before_ts
+FROM mooring.devices d CROSS JOIN LATERAL mooring.gaps_of(d.name) g;
 COMMENT ON VIEW mooring.gaps IS 'Missing sequence numbers of every device: rows that it gave up, or that were refused. Reads all samples of the devices it is asked for; mooring.gaps_of takes a time.';
 COMMENT ON COLUMN mooring.gaps.boot IS 'counts the times that the sequence numbers began anew, from 1';
 COMMENT ON COLUMN mooring.gaps.missing IS 'how many numbers are missing';

@@ -103,7 +103,7 @@ func execute(t testing.TB, url string, statements ...string) {
 }
 
 // base is a time in the middle of the current day's partition.
-var base = time.Now().UTC().Truncate(24*time.Hour).Add(time.Hour).UnixMicro()
+var base = time.Now().UTC().Truncate(24 * time.Hour).Add(time.Hour).UnixMicro()
 
 func number(v float64) wire.Value { return wire.Value{Kind: wire.ValueNumber, Number: v} }
 func text(v string) wire.Value    { return wire.Value{Kind: wire.ValueText, Text: []byte(v)} }

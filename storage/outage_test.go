@@ -47,7 +47,9 @@ func (f *fixture) keepWriting(t *testing.T, writer int, stop <-chan struct{}, pr
 // kill -9, frozen.
 func TestPostgresGoesAway(t *testing.T) {
 	t.Parallel()
-	for name, outage := range map[string]struct{ away, back func(t testing.TB, p *pgtest.Postgres) }{
+	for name, outage := range map[string]struct {
+		away, back func(t testing.TB, p *pgtest.Postgres)
+	}{
 		"stopped": {func(t testing.TB, p *pgtest.Postgres) { t.Helper(); p.Stop(t) }, func(t testing.TB, p *pgtest.Postgres) { t.Helper(); p.Start(t) }},
 		"killed":  {func(t testing.TB, p *pgtest.Postgres) { t.Helper(); p.Kill9(t) }, func(t testing.TB, p *pgtest.Postgres) { t.Helper(); p.Start(t) }},
 		"frozen":  {func(t testing.TB, p *pgtest.Postgres) { t.Helper(); p.Pause(t) }, func(t testing.TB, p *pgtest.Postgres) { t.Helper(); p.Resume(t) }},
