@@ -185,7 +185,7 @@ func rows(seq uint64, n int) []wire.Row {
 	made := make([]wire.Row, n)
 	base := time.Now().Add(-time.Hour).Truncate(time.Hour).UnixMicro()
 	for i := range made {
-		at := base + int64(seq+uint64(i))*1000
+		at := base + int64((seq+uint64(i))%100_000)*1000
 		made[i] = wire.Row{Seq: seq + uint64(i), Time: at, Values: []wire.Value{
 			{Kind: wire.ValueNumber, Number: float64(seq) + float64(i)}, {Kind: wire.ValueInt, Int: int64(i)},
 		}}

@@ -32,14 +32,15 @@ var (
 	closeDrain        = CloseReason{Code: wire.CloseDrain, Text: "the server restarts", Label: "drain", goAway: true}
 	closeInternal     = CloseReason{Code: wire.CloseInternal, Text: "fault of the server", Label: "internal", goAway: true}
 	closeOpen         = CloseReason{Code: wire.CloseInternal, Text: "the session could not be recorded in time", Label: "not_recorded", goAway: true}
-	closeHeartbeat    = CloseReason{Code: wire.CloseHeartbeat, Text: "nothing was heard for too long", Label: "heartbeat"}
+	closeHeartbeat    = CloseReason{Code: wire.CloseHeartbeat, Text: "nothing was heard for too long", Label: "heartbeat", goAway: true}
 	closeFirstFrame   = CloseReason{Code: wire.CloseHeartbeat, Text: "no frame in the time allowed for the first one", Label: "no_first_frame", goAway: true}
 	closeSlowReader   = CloseReason{Code: wire.CloseSlowReader, Text: "the device does not read what is sent to it", Label: "slow_reader"}
-	closeReplaced     = CloseReason{Code: wire.CloseReplaced, Text: "a newer connection of this device took over", Label: "replaced"}
+	closeReplaced     = CloseReason{Code: wire.CloseReplaced, Text: "a newer connection of this device took over", Label: "replaced", goAway: true}
 	closeWindow       = CloseReason{Code: wire.CloseWindow, Text: "more DATA frames than the window allows", Label: "window", goAway: true}
 	closeBadHeader    = CloseReason{Code: wire.CloseBadFrame, Text: "a WebSocket frame whose length can't be", Label: "bad_header", goAway: true}
 	closeBadSeq       = CloseReason{Code: wire.CloseBadSeq, Text: "sequence numbers went back within a connection", Label: "bad_seq", goAway: true}
 	closeSecondHello  = CloseReason{Code: wire.CloseBadFrame, Text: "HELLO must be the first frame", Label: "bad_frame", goAway: true}
+	closeServersFrame = CloseReason{Code: wire.CloseUnknownType, Text: "a frame that only servers send", Label: "unknown_type", goAway: true}
 	closeTooLarge     = CloseReason{Code: wire.CloseTooLarge, Text: "a message larger than max_frame", Label: "too_large", goAway: true}
 	closeText         = CloseReason{Code: wire.CloseText, Text: "a text message; frames are binary messages", Label: "text", goAway: true}
 	closeUnauthorized = CloseReason{Code: wire.CloseUnauthenticated, Text: "the credential was revoked or has expired", Label: "revoked", goAway: true}
@@ -90,7 +91,7 @@ func closeDropped(code wire.CloseCode) CloseReason {
 }
 
 // notice is the GOAWAY that announces the close, with the wait that the class
-// of its code asks for (PROTOCOL.md, closing and coming back).
+// of its code asks for (PROTOCOL §9.2).
 func (r CloseReason) notice(spread time.Duration) wire.Notice {
 	var after time.Duration
 	switch r.Code.Class() {

@@ -12,7 +12,7 @@ import (
 	"mooring/wire"
 )
 
-// Heartbeats outside of these are not granted (PROTOCOL.md, heartbeat).
+// Heartbeats outside of these are not granted (PROTOCOL §4.1).
 const (
 	MinHeartbeat = 5 * time.Second
 	MaxHeartbeat = 900 * time.Second
@@ -160,8 +160,8 @@ func (c Config) validate() error {
 	need(c.OpenTimeout > 0, "OpenTimeout", "positive", c.OpenTimeout)
 	need(c.Heartbeat >= MinHeartbeat && c.Heartbeat <= MaxHeartbeat && c.Heartbeat%time.Second == 0,
 		"Heartbeat", "a whole number of seconds from 5 s to 900 s", c.Heartbeat)
-	need(c.Spread > 0 && c.Spread <= 24*time.Hour && c.Spread%time.Second == 0,
-		"Spread", "a whole number of seconds up to a day", c.Spread)
+	need(c.Spread > 0 && c.Spread <= 65_535*time.Second && c.Spread%time.Second == 0,
+		"Spread", "a whole number of seconds up to 65,535", c.Spread)
 	need(c.MaxFrame >= 256 && c.MaxFrame <= 64<<10, "MaxFrame", "256 to 65536", c.MaxFrame)
 	need(c.Window >= 1 && c.Window <= 1024, "Window", "1 to 1024", c.Window)
 	need(c.OldestAge > 0, "OldestAge", "positive", c.OldestAge)

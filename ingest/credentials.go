@@ -8,7 +8,7 @@ import (
 	"mooring/wire"
 )
 
-// maxToken is the length of a token, in bytes (PROTOCOL.md, limits).
+// maxToken is the length of a token, in bytes (PROTOCOL §10).
 const maxToken = 256
 
 // refusal is an honest answer to a handshake that can't go on.
@@ -41,8 +41,8 @@ func offered(header http.Header) (speaks, others bool, tokens []string) {
 	return speaks, others, tokens
 }
 
-// credential finds the one credential that the handshake brings. It is never
-// looked for in the URL, which ends up in logs.
+// credential finds the one credential that the handshake brings (PROTOCOL §2.3).
+// It is never looked for in the URL, which ends up in logs.
 func credential(r *http.Request, tokens []string) (Credential, *refusal) {
 	var found []Credential
 	for _, token := range tokens {

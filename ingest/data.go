@@ -145,8 +145,8 @@ func bodyReject(err error, head *wire.DataHead) wire.Reject {
 	return wire.Reject{Seq: head.Seq, N: uint64(head.N), Channel: wire.WholeRow, Code: wire.CodeMalformed}
 }
 
-// advance checks that a frame's rows come after all before, and counts them and
-// the gap before them. Beyond 2^53 the codec lets no number through.
+// advance checks that a frame's rows come after all before (PROTOCOL §8.1), and
+// counts them and the gap before them. Beyond 2^53 the codec lets no number through.
 func (s *session) advance(e *entry, seq, n uint64) bool {
 	if s.hasSeq {
 		if seq < s.nextSeq {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"mooring/wire"
 )
@@ -255,3 +257,9 @@ func (f *fakeStore) count() int {
 	defer f.mu.Unlock()
 	return len(f.rows)
 }
+
+// fakeConn is a connection that nobody reads from or writes to.
+type fakeConn struct{ net.Conn }
+
+func (fakeConn) SetReadDeadline(time.Time) error  { return nil }
+func (fakeConn) SetWriteDeadline(time.Time) error { return nil }

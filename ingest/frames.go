@@ -50,6 +50,10 @@ func (s *session) message(message *gws.Message) {
 		s.shut(closeFrameError(err))
 		return
 	}
+	if kind >= wire.FrameWelcome && kind <= wire.FramePong {
+		s.shut(closeServersFrame) // PROTOCOL §3.6
+		return
+	}
 	s.framed.Store(true)
 	if kind == wire.FrameHello {
 		s.hello(frame)
@@ -67,7 +71,7 @@ func (s *session) message(message *gws.Message) {
 		s.result(frame)
 	case wire.FramePing:
 		s.pingFrame(frame)
-	default: // 32 to 127, and nothing that a device has to say
+	default: // 32 to 127
 		s.gateway.metrics.framesIgnored.Inc()
 	}
 }
@@ -117,6 +121,7 @@ func (s *session) layout(frame []byte) {
 		return
 	}
 	if refused != nil {
+		s.undeclare(refused.Layout)
 		s.rejectLayout(refused)
 	}
 }

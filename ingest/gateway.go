@@ -76,7 +76,8 @@ func New(cfg Config, auth Authenticator, log SessionLog, store RowStore) (*Gatew
 		cfg: cfg, auth: auth, log: log, store: store,
 		clock:      clock{start: time.Now()},
 		handshakes: make(chan struct{}, cfg.MaxHandshakes),
-		// Devices may send 4 frames before WELCOME tells them the window.
+		// PROTOCOL §8.2: devices may send 4 frames before WELCOME tells the window,
+		// and a shrunken window crosses frames on their way.
 		maxOutstanding: uint64(max(cfg.Window, 4)),
 		timersEnd:      make(chan struct{}),
 		stopped:        make(chan struct{}),

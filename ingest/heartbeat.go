@@ -42,7 +42,7 @@ func (g *Gateway) reopenWindows() {
 }
 
 // deadAfter is the silence after which a link counts as dead: 1.5 heartbeats,
-// but at least 10 s more than one (PROTOCOL.md, heartbeat).
+// but at least 10 s more than one (PROTOCOL §8.4).
 func deadAfter(heartbeat int64) int64 {
 	return max(heartbeat+heartbeat/2, heartbeat+int64(10*time.Second))
 }

@@ -9,7 +9,7 @@ import (
 	"mooring/wire"
 )
 
-// maxLayouts is the number of layouts of one connection (PROTOCOL.md, limits).
+// maxLayouts is the number of layouts of one connection (PROTOCOL §10).
 const maxLayouts = 16
 
 // layoutEntry is a layout as one connection knows it.
@@ -42,6 +42,11 @@ func (s *session) declare(layout wire.Layout) (*layoutEntry, *wire.LayoutError) 
 	}
 	s.layouts = append(s.layouts, layoutEntry{layout: layout})
 	return &s.layouts[len(s.layouts)-1], nil
+}
+
+// undeclare forgets a number whose new declaration was refused (PROTOCOL §4.2.2).
+func (s *session) undeclare(number uint32) {
+	s.layouts = slices.DeleteFunc(s.layouts, func(e layoutEntry) bool { return e.layout.Number == number })
 }
 
 func (s *session) findLayout(number uint32) *layoutEntry {

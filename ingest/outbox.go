@@ -8,7 +8,7 @@ import (
 )
 
 // maxServerMessage is the size no message to a device exceeds, in bytes: client
-// libraries with small buffers choke on more (PROTOCOL.md, sizes).
+// libraries with small buffers choke on more (PROTOCOL §2.6).
 const maxServerMessage = 1023
 
 // outbox is what waits to be sent to one device: at most one ACK, one Pong and

@@ -2,8 +2,10 @@ package ingest
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"mooring/wire"
 )
@@ -52,7 +54,8 @@ type batch struct {
 	rows  []byte
 	count int
 	notes []note
-	quiet int // writes in a row that used little of a large buffer
+	since time.Time // when its first frame came; only with Config.Linger
+	quiet int       // writes in a row that used little of a large buffer
 }
 
 // note is what a batch holds of one session: how far the session is when the
@@ -121,6 +124,7 @@ func (sh *shard) reserve(ctx context.Context, s *session, n int) error {
 	sh.counts.waits++
 	sh.pressed.Store(true)
 	sh.mu.Unlock()
+	sh.nudge() // no lingering now
 
 	s.hold()
 	defer s.resume()
@@ -182,6 +186,9 @@ func (sh *shard) add(ctx context.Context, e *entry, reserved int) error {
 	sh.mu.Lock()
 	b := sh.gathering
 	wasEmpty := len(b.notes) == 0
+	if wasEmpty && sh.cfg.Linger > 0 {
+		b.since = time.Now()
+	}
 	sh.reserved -= reserved
 	b.rows = append(b.rows, e.rows...)
 	b.count += e.count
@@ -223,9 +230,23 @@ func (sh *shard) note(b *batch, e *entry) {
 	n.rejects = appendRejects(n.rejects, e.rejects)
 }
 
-// appendRejects appends as many as one ACK can carry at most.
+// appendRejects appends as many as one ACK can carry. Beyond that refusals that
+// may pass oust final ones: a device must learn what it may send again
+// (PROTOCOL §6.2.3).
 func appendRejects(dst, more []wire.Reject) []wire.Reject {
-	return append(dst, more[:min(len(more), wire.MaxAckRejects-len(dst))]...)
+	room := min(len(more), wire.MaxAckRejects-len(dst))
+	dst = append(dst, more[:room]...)
+	for _, reject := range more[room:] {
+		if reject.Code.Final() {
+			continue
+		}
+		i := slices.IndexFunc(dst, func(r wire.Reject) bool { return r.Code.Final() })
+		if i < 0 {
+			break
+		}
+		dst[i] = reject
+	}
+	return dst
 }
 
 func (sh *shard) nudge() {

@@ -9,14 +9,8 @@ import (
 // ctx keeps from being written is never acknowledged.
 func (sh *shard) run(ctx context.Context) {
 	defer sh.abandon()
-	for {
+	for sh.wait(ctx) {
 		b := sh.take()
-		if b == nil {
-			if !sh.wait(ctx) {
-				return
-			}
-			continue
-		}
 		started := time.Now()
 		outcome, err := sh.write(ctx, b)
 		if err != nil {
@@ -30,43 +24,46 @@ func (sh *shard) run(ctx context.Context) {
 	}
 }
 
-// wait waits until there is something to write; false: there won't be.
+// wait waits until there is a batch to write; false: there won't be one.
 func (sh *shard) wait(ctx context.Context) bool {
-	select {
-	case <-sh.wake:
-	case <-ctx.Done():
-		return false
-	}
-	sh.mu.Lock()
-	stopping := sh.stopping
-	empty := len(sh.gathering.notes) == 0
-	sh.mu.Unlock()
-	if empty {
-		return !stopping
-	}
-	if linger := sh.cfg.Linger; linger > 0 && !stopping {
-		timer := time.NewTimer(linger)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
+	for {
+		sh.mu.Lock()
+		empty, stopping := len(sh.gathering.notes) == 0, sh.stopping
+		linger := time.Duration(0)
+		if !empty && !stopping && len(sh.waiters) == 0 {
+			linger = sh.cfg.Linger - time.Since(sh.gathering.since)
+		}
+		sh.mu.Unlock()
+		switch {
+		case empty && stopping:
 			return false
+		case empty:
+			select {
+			case <-sh.wake:
+			case <-ctx.Done():
+				return false
+			}
+		case linger > 0:
+			timer := time.NewTimer(linger)
+			select {
+			case <-timer.C:
+			case <-sh.wake: // it fills up, or it is to stop
+			case <-ctx.Done():
+				timer.Stop()
+				return false
+			}
+			timer.Stop()
+		default:
+			return true
 		}
 	}
-	return true
 }
 
-// take makes the gathering batch the one to write; nil: it is empty.
+// take makes the gathering batch the one to write.
 func (sh *shard) take() *batch {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	b := sh.gathering
-	if len(b.notes) == 0 {
-		if sh.stopping {
-			sh.nudge() // wait sees that it is over
-		}
-		return nil
-	}
 	sh.gathering, sh.spare = sh.spare, nil
 	sh.generation++
 	sh.writing, sh.busy = len(b.rows), true
