@@ -24,12 +24,13 @@ const (
 	DropOldest
 )
 
-// Config sets a client up. URL and Token are needed.
+// Config sets a client up. URL is needed, and Token or a certificate in TLS.
 type Config struct {
 	// URL of the server's endpoint, ws or wss, such as
 	// "wss://example.org/v1/stream". Credentials never belong into it.
 	URL string
-	// Token is the device's secret, sent as "Authorization: Bearer".
+	// Token is the device's secret, sent as "Authorization: Bearer". Empty: the
+	// certificate in TLS says who the device is.
 	Token string
 
 	// BootID tells this boot's sequence numbers from those of others. Defaults

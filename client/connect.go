@@ -59,7 +59,9 @@ func (l *link) upgrade(ctx context.Context, conn net.Conn) (ending, bool) {
 		conn = secured
 	}
 	header := http.Header{}
-	header.Set("Authorization", "Bearer "+c.cfg.Token)
+	if c.cfg.Token != "" { // else a certificate says who this is
+		header.Set("Authorization", "Bearer "+c.cfg.Token)
+	}
 	header.Set("Sec-WebSocket-Protocol", wire.Subprotocol)
 	header.Set("User-Agent", "mooring-go-client")
 	socket, response, err := gws.NewClientFromConn(l, &gws.ClientOption{
