@@ -70,6 +70,19 @@ func (c *console) logger(out io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(out, options))
 }
 
+// quietLogger is for commands whose output is not a log: unless somebody asks
+// for more, it tells only what is wrong.
+func (c *console) quietLogger(out io.Writer) *slog.Logger {
+	quiet := *c
+	if quiet.logLevel == slog.LevelInfo {
+		quiet.logLevel = slog.LevelError
+	}
+	if quiet.logFormat == "auto" {
+		quiet.logFormat = "text"
+	}
+	return quiet.logger(out)
+}
+
 // helpShown stops parsing where kong would end the process.
 type helpShown struct{ code int }
 

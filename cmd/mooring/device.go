@@ -23,7 +23,7 @@ type deviceCommands struct {
 // withAdmin connects to the registry, runs act and gives its errors exit codes
 // and advice.
 func withAdmin(ctx context.Context, location app.Location, act func(*devices.Admin) error) error {
-	database, err := connect(ctx, location)
+	database, err := connect(location)
 	if err != nil {
 		return err
 	}

@@ -23,13 +23,21 @@ func (dsnCommand) Help() string {
 
 // Run prints the URL.
 func (d *dsnCommand) Run(ctx context.Context, out *console) error {
-	database, err := connect(ctx, d.Location)
+	database, err := connect(d.Location)
 	if err != nil {
 		return err
 	}
-	url, role := database.ReaderURL, "reader"
-	if d.Admin {
-		url, role = database.URL, "admin"
+	url, role := database.URL, "admin"
+	if !d.Admin {
+		var limited bool
+		if url, limited, err = database.Reader(ctx); err != nil {
+			return databaseError(err)
+		}
+		role = "reader"
+		if !limited {
+			fmt.Fprintln(out.stderr, "mooring: this login may not become mooring_reader, so only its transactions are read-only unless they say otherwise."+
+				"\nTo change that, run once: GRANT mooring_reader TO the login")
+		}
 	}
 	if d.JSON {
 		return out.printJSON(map[string]string{"url": url, "role": role})

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,8 +57,8 @@ func (c *console) printJSON(value any) error {
 }
 
 // connect finds the database that commands other than serve work on.
-func connect(ctx context.Context, location app.Location) (app.Database, error) {
-	database, err := app.FindDatabase(ctx, location)
+func connect(location app.Location) (app.Database, error) {
+	database, err := app.FindDatabase(location)
 	if err == nil {
 		return database, nil
 	}

@@ -31,7 +31,7 @@ type migrationJSON struct {
 
 // Run lists the migrations.
 func (m *migrateStatusCommand) Run(ctx context.Context, out *console) error {
-	database, err := connect(ctx, m.Location)
+	database, err := connect(m.Location)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ type migrateUpCommand struct {
 
 // Run applies what is missing.
 func (m *migrateUpCommand) Run(ctx context.Context, out *console) error {
-	database, err := connect(ctx, m.Location)
+	database, err := connect(m.Location)
 	if err != nil {
 		return err
 	}

@@ -123,7 +123,7 @@ func (a *App) startDatabase(ctx context.Context) error {
 		a.onStop("embedded PostgreSQL", cluster.Stop)
 		info := cluster.Info()
 		a.cluster = cluster
-		a.database = Database{URL: info.URL, ReaderURL: info.ReaderURL, Embedded: &info}
+		a.database = Database{URL: info.URL, Embedded: &info}
 	}
 	applied, err := migrations.Up(ctx, a.database.URL, a.logger)
 	if err != nil {

@@ -8,24 +8,52 @@ import (
 	"regexp"
 	"strings"
 
+	"mooring/storage"
 	"mooring/storage/embedded"
 )
 
 // Database tells how to reach a database.
 type Database struct {
-	URL       string // of the role that owns everything; may hold a password
-	ReaderURL string // of a role that may only read; may hold a password
-	Embedded  *embedded.Info
+	URL      string         // of the role that owns everything; may hold a password
+	Embedded *embedded.Info // nil: a configured database
 }
 
-// readerSettings make a connection one that only reads and finds the views
-// without naming their schema.
-const readerSettings = "-c role=mooring_reader -c default_transaction_read_only=on -c search_path=mooring,mooring_layout,public"
+// What makes a connection one that only reads and finds the views without
+// naming their schemas.
+const (
+	readerRole     = "-c role=mooring_reader "
+	readerSettings = "-c default_transaction_read_only=on -c search_path=mooring,mooring_layout,public"
+)
+
+// Reader gives a connection URL for reading; it may hold a password. For the
+// private PostgreSQL that is a login which may do no more. For a configured one
+// it is the same login, which takes the reader's role on, as that role has no
+// password to know; limited is false if the login may not even do that, and then
+// only its transactions are read-only until it says otherwise.
+func (d Database) Reader(ctx context.Context) (url string, limited bool, err error) {
+	if d.Embedded != nil {
+		return d.Embedded.ReaderURL, true, nil
+	}
+	if url, err = withOptions(d.URL, readerRole+readerSettings); err != nil {
+		return "", false, err
+	}
+	reader, err := storage.OpenReader(ctx, url)
+	if err == nil {
+		reader.Close()
+		return url, true, nil
+	}
+	// 42501: it may not take the role on. 22023: there is no such role.
+	if text := err.Error(); !strings.Contains(text, "42501") && !strings.Contains(text, "22023") {
+		return "", false, err
+	}
+	url, err = withOptions(d.URL, readerSettings)
+	return url, false, err
+}
 
 // FindDatabase locates the configured database, or the private one that a
 // running server keeps in its data directory; then its error matches
 // embedded.ErrNotRunning if there is none.
-func FindDatabase(_ context.Context, location Location) (Database, error) {
+func FindDatabase(location Location) (Database, error) {
 	if location.DatabaseURL != "" {
 		return configuredDatabase(location.DatabaseURL)
 	}
@@ -37,32 +65,36 @@ func FindDatabase(_ context.Context, location Location) (Database, error) {
 	if err != nil {
 		return Database{}, err
 	}
-	return Database{URL: info.URL, ReaderURL: info.ReaderURL, Embedded: &info}, nil
+	return Database{URL: info.URL, Embedded: &info}, nil
 }
 
-// configuredDatabase derives the reader's URL from the owner's: the same login
-// that takes the reader's role on, as that role has no password to know. It
-// works on the text, since URLs that name several hosts are none to net/url.
+// configuredDatabase refuses what is no URL, since Reader adds parameters to it.
 func configuredDatabase(text string) (Database, error) {
 	if !strings.HasPrefix(text, "postgres://") && !strings.HasPrefix(text, "postgresql://") {
 		return Database{}, errors.New("--database-url must be like postgres://user:password@host/database")
 	}
+	return Database{URL: text}, nil
+}
+
+// withOptions adds server options to a connection URL. It works on the text,
+// since URLs that name several hosts are none to net/url.
+func withOptions(text, options string) (string, error) {
 	base, query, _ := strings.Cut(text, "?")
 	var kept []string
-	options := readerSettings
 	for parameter := range strings.SplitSeq(query, "&") {
 		if theirs, ok := strings.CutPrefix(parameter, "options="); ok {
 			decoded, err := url.PathUnescape(theirs)
 			if err != nil {
-				return Database{}, fmt.Errorf("--database-url: options: %w", err)
+				return "", fmt.Errorf("--database-url: options: %w", err)
 			}
 			options = decoded + " " + options
 		} else if parameter != "" {
 			kept = append(kept, parameter)
 		}
 	}
-	kept = append(kept, "options="+url.PathEscape(options))
-	return Database{URL: text, ReaderURL: base + "?" + strings.Join(kept, "&")}, nil
+	// libpq reads %20 but takes + for a plus.
+	kept = append(kept, "options="+strings.ReplaceAll(url.QueryEscape(options), "+", "%20"))
+	return base + "?" + strings.Join(kept, "&"), nil
 }
 
 var password = regexp.MustCompile(`(://[^:/@]*):[^/]*@`)

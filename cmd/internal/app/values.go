@@ -30,6 +30,9 @@ func (s *Span) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Duration is the span as the rest of Go knows it.
+func (s Span) Duration() time.Duration { return time.Duration(s) }
+
 // MarshalText writes what UnmarshalText reads.
 func (s Span) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
