@@ -28,10 +28,14 @@ type book struct {
 	changed  []*record           // live, with progress to write
 	ended    []*record           // with an end to write
 	ends     chan struct{}       // capacity 1: ended is not empty
+	suspects map[int32]struct{}  // devices with sessions whose credential may have changed
 }
 
 func newBook() *book {
-	return &book{records: make(map[int64]*record), byDevice: make(map[int32][]*record), ends: make(chan struct{}, 1)}
+	return &book{
+		records: make(map[int64]*record), byDevice: make(map[int32][]*record),
+		ends: make(chan struct{}, 1), suspects: make(map[int32]struct{}),
+	}
 }
 
 // open adds a session.
@@ -240,16 +244,30 @@ func (b *book) live(yield func(id int64, device Device)) {
 	}
 }
 
-// revoke marks the open sessions that the revocation covers.
-func (b *book) revoke(revocation Revocation) {
+// suspect notes that a device's sessions must be checked; false if it has none.
+func (b *book) suspect(device int32) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, rec := range b.byDevice[revocation.DeviceID] {
-		// A narrower revocation does not replace a wider one.
-		if !rec.ended && revocation.covers(rec.device) && (rec.revoked == nil || revocation.TokenID == 0) {
-			rec.revoked = &revocation
+	if len(b.byDevice[device]) == 0 {
+		return false
+	}
+	b.suspects[device] = struct{}{}
+	return true
+}
+
+// takeSuspects calls yield for every open session of a suspect device, and
+// forgets the suspicion.
+func (b *book) takeSuspects(yield func(id int64, device Device)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for device := range b.suspects {
+		for _, rec := range b.byDevice[device] {
+			if !rec.ended {
+				yield(rec.progress.Session, rec.device)
+			}
 		}
 	}
+	clear(b.suspects)
 }
 
 // revokeSession marks one session; false if it is not open any more.

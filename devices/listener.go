@@ -148,7 +148,9 @@ func parseNotification(payload string) (notification, error) {
 	return notification{fields[0], int32(device), token, time.UnixMilli(millis)}, nil
 }
 
-// heard acts on a notification.
+// heard acts on a notification. It is a hint, never a verdict: everybody who
+// may connect to the database may notify, also who may only read. So it makes
+// the registry forget and ask, and the tables say what holds.
 func (r *Registry) heard(payload string) {
 	n, err := parseNotification(payload)
 	if err != nil {
@@ -162,18 +164,14 @@ func (r *Registry) heard(payload string) {
 		r.cache.forgetRefusals()
 	case "changed":
 		r.cache.forgetDevice(n.device)
-	case "revoked":
-		r.revoke(Revocation{DeviceID: n.device, TokenID: n.token})
+	case "revoked", "disabled", "removed":
+		r.suspect(n.device)
 	case "enabled":
 		r.cache.forgetRefusals()
 		r.book.pardon(n.device)
-	case "disabled":
-		r.revoke(Revocation{DeviceID: n.device, Disabled: true})
 	case "renamed":
 		r.cache.forgetDevice(n.device)
 		r.cache.forgetRefusals()
-	case "removed":
-		r.revoke(Revocation{DeviceID: n.device})
 	default: // a newer version's kind: assume the worst
 		n.kind = "unknown"
 		r.cache.forgetAll()
@@ -182,11 +180,16 @@ func (r *Registry) heard(payload string) {
 	r.metrics.notifications.WithLabelValues(n.kind).Inc()
 }
 
-// revoke makes a revocation hold everywhere: for those who ask, for sessions
-// that are being opened, and for open ones.
-func (r *Registry) revoke(revocation Revocation) {
-	r.cache.forgetDevice(revocation.DeviceID)
-	r.openings.revoke(revocation)
-	r.book.revoke(revocation)
-	r.announce(revocation)
+// suspect makes sure that what is known of a device is asked for again: by
+// those who come, of sessions that are being opened, and of open ones.
+func (r *Registry) suspect(device int32) {
+	r.cache.forgetDevice(device)
+	r.openings.suspect(device)
+	r.suspectSessions(device)
+}
+
+func (r *Registry) suspectSessions(device int32) {
+	if r.book.suspect(device) {
+		signal(r.suspected)
+	}
 }

@@ -27,8 +27,8 @@ type opening struct {
 	done      chan struct{} // closed when info and err are set
 	info      SessionInfo
 	err       error
-	abandoned bool        // nobody waits any more
-	revoked   *Revocation // heard of while it waited
+	abandoned bool // nobody waits any more
+	suspect   bool // its credential may have changed while it waited
 }
 
 // openings commits sessions in groups: whatever gathered while the last
@@ -140,14 +140,13 @@ func (q *openings) forget(o *opening) {
 	}
 }
 
-// revoke marks the waiting openings that the revocation covers.
-func (q *openings) revoke(revocation Revocation) {
+// suspect marks the device's openings: their statement may have seen the
+// credential as it was before.
+func (q *openings) suspect(device int32) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, o := range q.byDevice[revocation.DeviceID] {
-		if revocation.covers(o.start.Device) {
-			o.revoked = &revocation
-		}
+	for _, o := range q.byDevice[device] {
+		o.suspect = true
 	}
 }
 
@@ -266,8 +265,8 @@ func (r *Registry) openBatch(ctx context.Context, batch []*opening) bool {
 }
 
 // settle enters an opened session into the book, and ends it at once if nobody
-// wants it or may have it any more. It is called under openings.mu: news of a
-// revocation finds the session either waiting or in the book.
+// waits for it any more. It is called under openings.mu: news of a changed
+// credential finds the session either waiting or in the book.
 func (r *Registry) settle(o *opening, result opened) {
 	o.info.Session = result.id
 	if o.start.BootID != 0 {
@@ -280,19 +279,15 @@ func (r *Registry) settle(o *opening, result opened) {
 		}
 	}
 	r.book.open(result.id, &o.start)
-	end := SessionEnd{Disconnected: time.Now()}
-	end.Session = result.id
-	switch {
-	case o.revoked != nil:
-		o.err = o.revoked.err()
-		end.Code, end.Reason = o.revoked.code(), "the credential was revoked while the session opened"
-	case o.abandoned:
-		end.Reason = "the connection was gone before the session was recorded"
-	default:
-		return
+	if o.suspect {
+		r.suspectSessions(o.start.Device.ID)
 	}
-	o.info = SessionInfo{}
-	r.EndSession(end)
+	if o.abandoned {
+		r.EndSession(SessionEnd{
+			SessionProgress: SessionProgress{Session: result.id},
+			Disconnected:    time.Now(), Reason: "the connection was gone before the session was recorded",
+		})
+	}
 }
 
 // finish gives every opening its outcome and wakes its caller.

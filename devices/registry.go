@@ -22,11 +22,12 @@ type Registry struct {
 	incarnation int32 // which start of this gateway
 	opened      time.Time
 
-	cache    *cache
-	lookups  *lookups
-	openings *openings
-	book     *book
-	recheck  chan struct{} // capacity 1: check open sessions now
+	cache     *cache
+	lookups   *lookups
+	openings  *openings
+	book      *book
+	recheck   chan struct{} // capacity 1: check open sessions now
+	suspected chan struct{} // capacity 1: check those of book.suspects now
 
 	callbacksMu sync.Mutex
 	callbacks   []func(Revocation)
@@ -50,7 +51,7 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 	collected := prometheus.NewRegistry()
 	r := &Registry{
 		config: config, metrics: newMetrics(collected), collected: collected, opened: time.Now(),
-		book: newBook(), openings: newOpenings(config.Waiting), recheck: make(chan struct{}, 1),
+		book: newBook(), openings: newOpenings(config.Waiting), recheck: make(chan struct{}, 1), suspected: make(chan struct{}, 1),
 		cache: newCache(config.CacheSize, config.RefusedSize, config.CacheFor, config.RefusedFor),
 	}
 	pooled, err := poolConfig(config.URL, config.Connections)

@@ -1,7 +1,7 @@
 package devices
 
 import (
-	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mooring/internal/pgtest"
-	"mooring/wire"
 )
 
 func TestWhatAnAdminRevokesEndsElsewhere(t *testing.T) {
@@ -75,8 +74,12 @@ func TestRevokedByHandInSQL(t *testing.T) {
 		device, err := r.Authenticate(t.Context(), d.Token, "", "")
 		return err == nil && device.Name == "b"
 	}, "the new name")
+	d2, err := r.Authenticate(t.Context(), d.Token, "", "")
+	require.NoError(t, err)
+	openSession(t, r, d2)
 	exec(t, conn, `UPDATE mooring.tokens SET expires_at = now()`)
 	eventually(t, heard.has(Revocation{DeviceID: d.Device.ID, TokenID: d.Device.TokenID}), "expired by hand")
+	require.Equal(t, "b", d2.Name)
 }
 
 func TestRotationLeavesTimeToChange(t *testing.T) {
@@ -183,13 +186,16 @@ func TestADeafListenerHearsOfRevocationsAfterAll(t *testing.T) {
 		require.NoError(t, err)
 		openSession(t, r, d.Device)
 	}
+	c := add(t, admin, "c") // known, but not connected
+	_, err := r.Authenticate(t.Context(), c.Token, "", "")
+	require.NoError(t, err)
 
 	// The connection is lost, and so is what is told: nothing at all, here.
 	tx, err := conn.BeginTx(t.Context(), pgx.TxOptions{})
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), `ALTER TABLE mooring.tokens DISABLE TRIGGER USER`)
 	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), `UPDATE mooring.tokens SET revoked_at = now() WHERE device_id = $1`, a.Device.ID)
+	_, err = tx.Exec(t.Context(), `UPDATE mooring.tokens SET revoked_at = now() WHERE device_id = ANY ($1)`, []int32{a.Device.ID, c.Device.ID})
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), `ALTER TABLE mooring.tokens ENABLE TRIGGER USER`)
 	require.NoError(t, err)
@@ -200,8 +206,10 @@ func TestADeafListenerHearsOfRevocationsAfterAll(t *testing.T) {
 
 	eventually(t, heard.has(Revocation{DeviceID: a.Device.ID, TokenID: a.Device.TokenID}), "found by the check")
 	eventually(t, func() bool { return metricValue(t, r.metrics.listenReconnects) >= 1 }, "listens again")
-	_, err = r.Authenticate(t.Context(), a.Token, "", "")
-	require.ErrorIs(t, err, ErrUnauthenticated)
+	for _, d := range []Added{a, c} {
+		_, err = r.Authenticate(t.Context(), d.Token, "", "")
+		require.ErrorIs(t, err, ErrUnauthenticated)
+	}
 	require.Zero(t, heard.count(Revocation{DeviceID: b.Device.ID, TokenID: b.Device.TokenID}))
 
 	require.NoError(t, admin.Disable(t.Context(), "b"))
@@ -223,36 +231,63 @@ func TestEnablingTakesBackWhatWasNotActedOn(t *testing.T) {
 
 func TestARevocationFindsASessionThatIsOpening(t *testing.T) {
 	t.Parallel()
-	r := &Registry{metrics: newMetrics(nil), book: newBook(), openings: newOpenings(10), cache: newCache(1, 1, 1, 1)}
-	for _, test := range []struct {
-		revocation Revocation
-		err        error
-		code       wire.CloseCode
-	}{
-		{Revocation{DeviceID: 1, Disabled: true}, ErrDisabled, wire.CloseDisabled},
-		{Revocation{DeviceID: 1, TokenID: 5}, ErrUnauthenticated, wire.CloseUnauthenticated},
-		{Revocation{DeviceID: 1, TokenID: 6}, nil, 0},
-		{Revocation{DeviceID: 2}, nil, 0},
-	} {
-		o := &opening{start: startOf(Device{ID: 1, TokenID: 5}), done: make(chan struct{})}
-		require.NoError(t, r.openings.enqueue(o))
-		batch := r.openings.take() // its row was written before the revocation
-		r.revoke(test.revocation)
-		r.openings.finish(batch, func(_ int, o *opening) { r.settle(o, opened{id: 77}) })
-		<-o.done
-		require.True(t, errors.Is(o.err, test.err), "%v", o.err)
-		written := r.book.take(10, false)
-		if test.err != nil {
-			require.Len(t, written, 1)
-			require.Equal(t, test.code, written[0].end.Code)
-			require.Zero(t, o.info)
-		} else {
-			require.Empty(t, written)
-			r.EndSession(endOf(77, ""))
-			written = r.book.take(10, false)
-		}
-		r.book.wrote(written)
-		require.Empty(t, r.book.records)
-		require.Empty(t, r.openings.byDevice)
+	url := pgtest.URL(t)
+	admin := openAdmin(t, url)
+	r := openRegistry(t, url, func(c *Config) { c.CheckEvery, c.Wait = time.Hour, 30*time.Second })
+	heard := watch(r)
+	a, b := add(t, admin, "a").Device, add(t, admin, "b").Device
+
+	// The statement sees device a enabled, then waits for the lock on b.
+	conn := sql(t, url)
+	tx, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `SELECT FROM mooring.devices WHERE id = $1 FOR UPDATE`, b.ID)
+	require.NoError(t, err)
+	batch := []*opening{
+		{start: startOf(a), done: make(chan struct{})},
+		{start: startOf(b), done: make(chan struct{})},
 	}
+	for _, o := range batch { // as if taken from the queue
+		r.openings.byDevice[o.start.Device.ID] = append(r.openings.byDevice[o.start.Device.ID], o)
+	}
+	done := make(chan bool)
+	go func() { done <- r.openBatch(t.Context(), batch) }()
+	watcher := sql(t, url)
+	eventually(t, func() bool {
+		return scan[bool](t, watcher, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`)
+	}, "the insertion waits")
+	require.NoError(t, admin.Disable(t.Context(), "a"))
+	eventually(t, func() bool { return metricValue(t, r.metrics.notifications.WithLabelValues("disabled")) == 1 }, "heard")
+	require.NoError(t, tx.Commit(t.Context()))
+	require.True(t, <-done)
+	require.NoError(t, batch[0].err)
+	eventually(t, heard.has(Revocation{DeviceID: a.ID, Disabled: true}), "checked once it is open")
+	require.Zero(t, heard.count(Revocation{DeviceID: b.ID, Disabled: true}))
+}
+
+func TestANotificationIsNoVerdict(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	admin := openAdmin(t, url)
+	log := &queryLog{}
+	r := openRegistry(t, url, func(c *Config) { c.CheckEvery, c.tracer = time.Hour, log })
+	heard := watch(r)
+	d := add(t, admin, "a")
+	openSession(t, r, d.Device)
+	conn := sql(t, url)
+	forged := []string{
+		fmt.Sprintf("disabled %d 0 0", d.Device.ID), fmt.Sprintf("removed %d 0 0", d.Device.ID),
+		fmt.Sprintf("revoked %d %d 0", d.Device.ID, d.Device.TokenID), "", "rubbish", "revoked x y z", "newfangled 1 2 3",
+	}
+	for i, payload := range forged {
+		exec(t, conn, `SELECT pg_notify('mooring_devices', $1)`, payload)
+		if i < 3 {
+			eventually(t, func() bool { return log.count("check sessions") > i }, "it is asked")
+		}
+	}
+	eventually(t, func() bool { return metricValue(t, r.metrics.notifications.WithLabelValues("unknown")) == 4 }, "all heard")
+	require.Empty(t, r.book.overdue())
+	heard.mu.Lock()
+	defer heard.mu.Unlock()
+	require.Empty(t, heard.list)
 }

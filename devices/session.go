@@ -59,24 +59,3 @@ type Revocation struct {
 	TokenID  int64 // only sessions with this token; 0: all of the device
 	Disabled bool
 }
-
-// code is what the revocation closes with.
-func (r Revocation) code() wire.CloseCode {
-	if r.Disabled {
-		return wire.CloseDisabled
-	}
-	return wire.CloseUnauthenticated
-}
-
-// covers says whether a session of this device with this token is to end.
-func (r Revocation) covers(device Device) bool {
-	return r.DeviceID == device.ID && (r.TokenID == 0 || r.TokenID == device.TokenID)
-}
-
-// err is what whoever would open such a session is told.
-func (r Revocation) err() error {
-	if r.Disabled {
-		return ErrDisabled
-	}
-	return ErrUnauthenticated
-}

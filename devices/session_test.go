@@ -106,6 +106,7 @@ func TestTheHintIsOfTheSameBoot(t *testing.T) {
 	third := open(again, boot)
 	require.Equal(t, SessionInfo{third.Session, 2000, true}, third)
 	require.False(t, open(again, 0).HasNext)
+	require.False(t, open(again, other).HasNext)
 }
 
 func TestSessionsOpenInGroupsAndInOrder(t *testing.T) {
@@ -162,6 +163,29 @@ func TestAGoneDeviceFailsNoOthersOpening(t *testing.T) {
 	require.ErrorIs(t, batch[0].err, ErrUnauthenticated)
 	require.NoError(t, batch[1].err)
 	require.ErrorIs(t, batch[2].err, ErrUnauthenticated, "a token that is not the device's")
+}
+
+func TestADeviceThatIsRemovedWhileOthersOpen(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	admin, r, conn := openAdmin(t, url), openRegistry(t, url, nil), sql(t, url)
+	a, b := add(t, admin, "a").Device, add(t, admin, "b").Device
+	tx, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `DELETE FROM mooring.devices WHERE id = $1`, a.ID)
+	require.NoError(t, err)
+
+	batch := []*opening{{start: startOf(a), done: make(chan struct{})}, {start: startOf(b), done: make(chan struct{})}}
+	done := make(chan bool)
+	go func() { done <- r.openBatch(t.Context(), batch) }() // sees both, then waits for the removal
+	watcher := sql(t, url)
+	eventually(t, func() bool {
+		return scan[bool](t, watcher, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`)
+	}, "the insertion waits")
+	require.NoError(t, tx.Commit(t.Context()))
+	require.True(t, <-done)
+	require.ErrorIs(t, batch[0].err, ErrUnauthenticated)
+	require.NoError(t, batch[1].err)
 }
 
 func TestNobodyWaitsForTheSession(t *testing.T) {
