@@ -87,7 +87,7 @@ func (r *Registry) flushAll(ctx context.Context) error {
 // that another one closed, because it took this gateway for dead, is opened again.
 const updateSessions = `
 UPDATE mooring.sessions s
-   SET last_seen_at = GREATEST(s.last_seen_at, u.last_seen, u.disconnected),
+   SET last_seen_at = GREATEST(s.last_seen_at, u.last_seen),
        disconnected_at = u.disconnected, close_code = u.code, reason = u.reason,
        next_seq = COALESCE(u.next, s.next_seq),
        rows_in = u.rows_in, rows_committed = u.committed, rows_duplicate = u.duplicate,

@@ -68,6 +68,7 @@ func TestASessionFromBeginningToEnd(t *testing.T) {
 	require.Equal(t, int64(1), detail.Sessions)
 	require.Equal(t, wire.CloseHeartbeat, detail.Last.Code)
 	require.Equal(t, "silent for 45 s", detail.Last.Reason)
+	require.WithinDuration(t, seen, detail.LastSeen, 0, "when it was last heard, not when that was noticed")
 	require.WithinDuration(t, seen.Add(time.Second), detail.Last.Disconnected, 0)
 	require.Equal(t, int64(100), scan[int64](t, conn, `SELECT next_seq FROM mooring.sessions`), "what is not said is unchanged")
 	require.Empty(t, r.book.records)
