@@ -91,7 +91,7 @@ func (s *server) database(t testing.TB, template string) string {
 	name := "test_" + strconv.FormatInt(databases.Add(1), 10)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := s.execute(ctx, "CREATE DATABASE "+name+" OWNER mooring TEMPLATE "+template); err != nil {
+	if err := s.execute(ctx, "CREATE DATABASE "+name+" OWNER mooring TEMPLATE "+template+" STRATEGY file_copy"); err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
 	t.Cleanup(func() {

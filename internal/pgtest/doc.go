@@ -1,7 +1,7 @@
 // Package pgtest gives tests a real Postgres.
 //
 // Each test process starts one throwaway cluster when a test first asks for a
-// database, with fsync off. A database with the schema is made once and copied
+// database, with fsync off and in memory where the system has a folder there. A database with the schema is made once and copied
 // for every test, which takes a few hundredths of a second; the copy is dropped
 // when the test ends. The cluster and its directory go away with the process,
 // also when that panics or is killed.

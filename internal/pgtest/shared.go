@@ -72,9 +72,13 @@ func stopShared() error {
 func start(settings map[string]string) (*embedded.Cluster, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
+	base, found := fastBase()
+	if !found {
+		base = publicBase()
+	}
 	return embedded.Start(ctx, embedded.Config{
 		// Made and removed by Start and Stop.
-		DataDir: filepath.Join(publicBase(), "mooring-pgtest-"+rand.Text()),
+		DataDir: filepath.Join(base, "mooring-pgtest-"+rand.Text()),
 		BinDir:  os.Getenv(binVariable), Settings: settings,
 		Throwaway: true, Unsafe: true, Download: embedded.DownloadNever,
 	})

@@ -8,11 +8,17 @@ import (
 	"mooring/internal/pgtest"
 )
 
-// BenchmarkURL measures what a database costs a test, its removal included.
+// BenchmarkURL measures what a database costs a test, without its removal.
 func BenchmarkURL(b *testing.B) {
+	pgtest.URL(b) // starts the cluster
 	for b.Loop() {
-		b.StopTimer()
-		b.StartTimer()
 		pgtest.URL(b)
+	}
+}
+
+// BenchmarkCluster measures what a cluster of its own costs a test.
+func BenchmarkCluster(b *testing.B) {
+	for b.Loop() {
+		pgtest.Cluster(b)
 	}
 }

@@ -19,3 +19,6 @@ func children(t testing.TB, pid int) []int {
 	}
 	return found
 }
+
+// fastBase is a folder in memory; macOS has none.
+func fastBase() (string, bool) { return "", false }
