@@ -12,6 +12,7 @@ import (
 // Config.WriteTimeout, no longer, and nobody waits for it.
 func (s *session) flush() {
 	g := s.gateway
+	defer g.flushers.Done()
 	l := letters.Get().(*letter)
 	defer letters.Put(l)
 	for {

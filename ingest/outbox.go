@@ -110,7 +110,8 @@ func (s *session) kick() {
 		close(s.flushed)
 		return
 	}
-	s.gateway.flushers.Go(s.flush)
+	s.gateway.flushers.Add(1)
+	go s.flush()
 }
 
 // letter is what a flusher writes at once, and what to do afterwards.
