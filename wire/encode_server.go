@@ -34,13 +34,13 @@ func (e *Encoder) Ack(ack *Ack) []byte {
 }
 
 // AckWithin encodes an ACK of at most maxBytes, which is what the device can
-// take, leaving out the refusals behind the first that do not fit; listed
-// tells how many are in it. The head alone takes up to 26 bytes and is never
-// cut. maxBytes 0 means no limit but MaxAckRejects.
+// take, leaving out refusals that do not fit, final ones first (PROTOCOL
+// §6.2.3); listed tells how many are in it. The head alone takes up to 26 bytes
+// and is never cut. maxBytes 0 means no limit but MaxAckRejects.
 func (e *Encoder) AckWithin(ack *Ack, maxBytes int) (frame []byte, listed int) {
 	listed = min(len(ack.Rejects), MaxAckRejects)
 	for {
-		e.ack(ack, ack.Rejects[:listed])
+		e.ack(ack, listed)
 		excess := len(e.buffer.bytes) - maxBytes
 		if maxBytes <= 0 || excess <= 0 || listed == 0 {
 			return e.buffer.bytes, listed
@@ -50,23 +50,39 @@ func (e *Encoder) AckWithin(ack *Ack, maxBytes int) (frame []byte, listed int) {
 	}
 }
 
-func (e *Encoder) ack(ack *Ack, rejects []Reject) {
-	count := 2 + lastPresent(ack.Rejected != 0, len(rejects) > 0)
+func (e *Encoder) ack(ack *Ack, listed int) {
+	count := 2 + lastPresent(ack.Rejected != 0, listed > 0)
 	e.begin(FrameAck, count)
 	e.uint(ack.Next)
 	e.int(int64(ack.Window))
 	if count > 2 {
 		e.uint(ack.Rejected)
 	}
-	if count > 3 {
-		e.array(4 * len(rejects))
-		for i := range rejects {
-			e.uint(rejects[i].Seq)
-			e.uint(rejects[i].N)
-			e.channel(rejects[i].Channel)
-			e.uint(uint64(rejects[i].Code))
+	if count <= 3 {
+		return
+	}
+	e.array(4 * listed)
+	if listed == len(ack.Rejects) {
+		for i := range ack.Rejects {
+			e.reject(&ack.Rejects[i])
+		}
+		return
+	}
+	for _, final := range [...]bool{false, true} {
+		for i := range ack.Rejects {
+			if reject := &ack.Rejects[i]; listed > 0 && reject.Code.Final() == final {
+				e.reject(reject)
+				listed--
+			}
 		}
 	}
+}
+
+func (e *Encoder) reject(reject *Reject) {
+	e.uint(reject.Seq)
+	e.uint(reject.N)
+	e.channel(reject.Channel)
+	e.uint(uint64(reject.Code))
 }
 
 // Command encodes a COMMAND (PROTOCOL §6.3). Args are written as they stand.

@@ -67,7 +67,11 @@ func (d *Decoder) layoutBody(number uint32) (Layout, *LayoutError) {
 	names := make(map[string]struct{}, count)
 	for i := range count {
 		code, err := r.channel(&layout.Channels[i])
-		if err != nil {
+		switch {
+		case err == nil:
+		case code == CodeMalformed: // it is the frame that can't be read
+			return refuse(WholeRow, code, fmt.Errorf("channel %d: %w", i, err))
+		default:
 			return refuse(i, code, err)
 		}
 		name := layout.Channels[i].Name

@@ -50,3 +50,38 @@ func (r *rejectRuns) whole(fault *BodyError) {
 	r.list = append(r.list[:0], fault.Reject())
 	r.refused, r.rows = fault.N, fault.N
 }
+
+// AppendRejects adds refusals to a list for an ACK, of MaxAckRejects entries at
+// most. It joins runs that continue one in the list. Of what finds no room,
+// final refusals go first, since a device that does not hear of the others would
+// lose rows that it could have sent again (PROTOCOL §6.2.3). It allocates only
+// for list to grow.
+func AppendRejects(list, more []Reject) []Reject {
+	for i := range more {
+		list = appendReject(list, &more[i])
+	}
+	return list
+}
+
+func appendReject(list []Reject, reject *Reject) []Reject {
+	for i := len(list) - 1; i >= 0; i-- {
+		run := &list[i]
+		if run.Channel == reject.Channel && run.Code == reject.Code && run.Seq+run.N == reject.Seq {
+			run.N += reject.N
+			return list
+		}
+	}
+	if len(list) < MaxAckRejects {
+		return append(list, *reject)
+	}
+	if reject.Code.Final() {
+		return list
+	}
+	for i := len(list) - 1; i >= 0; i-- {
+		if list[i].Code.Final() {
+			list[i] = *reject
+			break
+		}
+	}
+	return list
+}
