@@ -126,8 +126,8 @@ func (w *writer) connect(ctx context.Context) error {
 	if w.conn != nil && !w.conn.IsClosed() {
 		return nil
 	}
-	w.disconnect()
-	conn, err := connectWriter(ctx, w.store.config.URL, w.number)
+	w.disconnect(ctx)
+	conn, err := connectWriter(ctx, w.store.config.URL, &w.store.sockets, w.number)
 	if err != nil {
 		return err
 	}
@@ -137,12 +137,12 @@ func (w *writer) connect(ctx context.Context) error {
 
 // disconnect gives the connection up at once. pgconn may still be busy telling
 // Postgres to cancel what runs there; Close waits for that.
-func (w *writer) disconnect() {
+func (w *writer) disconnect(ctx context.Context) {
 	if w.conn == nil {
 		return
 	}
 	if !w.conn.IsClosed() {
-		ended, cancel := context.WithCancel(context.Background())
+		ended, cancel := context.WithCancel(ctx)
 		cancel()
 		_ = w.conn.Close(ended) // with an ended context: closes without a farewell
 	}

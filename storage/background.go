@@ -11,7 +11,7 @@ func (s *Store) maintain(ctx context.Context) {
 	ticker := time.NewTicker(maintainEvery)
 	defer ticker.Stop()
 	for {
-		s.report(ctx, "maintenance", s.maintainOnce(ctx))
+		s.work(ctx, "maintenance", s.maintainOnce)
 		select {
 		case <-ctx.Done():
 			return
@@ -45,46 +45,33 @@ func (s *Store) maintainOnce(ctx context.Context) error {
 	return nil
 }
 
-// keepBooks brings last known values to the database, makes wide views, and
-// keeps an eye on the database when no rows do.
+// keepBooks brings last known values to the database and makes wide views.
 func (s *Store) keepBooks(ctx context.Context) {
 	s.views.requestAll() // those that another process, or a crash, left undone
-	ticker := time.NewTicker(contactEvery)
+	ticker := time.NewTicker(booksEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.views.wake:
-			s.report(ctx, "wide views", s.views.make(ctx))
+			s.work(ctx, "wide views", s.views.make)
 		case <-ticker.C:
-			s.contact(ctx)
-			if !s.Available() {
-				continue
-			}
-			s.report(ctx, "last known values", s.tracker.settle(ctx, s.pool, time.Now(), false))
+			s.work(ctx, "last known values", func(ctx context.Context) error {
+				return s.tracker.settle(ctx, s.pool, time.Now(), false)
+			})
 			s.metrics.unsettled.Set(float64(s.tracker.unsettled()))
-			s.report(ctx, "wide views", s.views.make(ctx))
+			s.work(ctx, "wide views", s.views.make)
 		}
 	}
 }
 
-// contact finds out whether Postgres is there.
-func (s *Store) contact(ctx context.Context) {
-	bounded, cancel := context.WithTimeout(ctx, contactTimeout)
+// work does one round of background work, bounded in time: what hangs must not
+// hang for ever.
+func (s *Store) work(ctx context.Context, what string, do func(context.Context) error) {
+	bounded, cancel := context.WithTimeout(ctx, workTimeout)
 	defer cancel()
-	err := s.pool.Ping(bounded)
-	if ctx.Err() != nil {
-		return
-	}
-	if was := s.Available(); was != (err == nil) {
-		s.setAvailable(err == nil)
-		if err != nil {
-			s.config.Logger.Warn("Postgres does not answer", "error", err)
-		} else {
-			s.config.Logger.Info("Postgres answers again")
-		}
-	}
+	s.report(ctx, what, do(bounded))
 }
 
 // report logs what background work could not do; it is tried again.
@@ -93,8 +80,8 @@ func (s *Store) report(ctx context.Context, what string, err error) {
 		return
 	}
 	if class := classify(err); class == failureConnection || class == failureTransient {
-		s.config.Logger.Warn(what+" put off", "error", err)
+		s.config.Logger.Warn("background work put off", "what", what, "error", err)
 		return
 	}
-	s.config.Logger.Error(what+" failed, will be tried again", "error", err)
+	s.config.Logger.Error("background work failed, will be tried again", "what", what, "error", err)
 }

@@ -3,7 +3,9 @@ package storage
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -37,22 +39,70 @@ var settings = map[string]string{
 	"search_path":                         "pg_catalog",
 }
 
-func prepare(config *pgconn.Config, application string) {
-	config.DialFunc = dialer.DialContext
-	config.ConnectTimeout = connectTimeout
-	for name, value := range settings {
-		config.RuntimeParams[name] = value
+// sockets are the open connections of a Store, so that Close can cut those
+// which pgx would wait for a quarter of a minute to say goodbye to.
+type sockets struct {
+	mu   sync.Mutex
+	open map[*socket]struct{}
+	cut  bool
+}
+
+type socket struct {
+	net.Conn
+	owner *sockets
+}
+
+func (s *sockets) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
 	}
+	one := &socket{Conn: conn, owner: s}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cut {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
+	if s.open == nil {
+		s.open = make(map[*socket]struct{})
+	}
+	s.open[one] = struct{}{}
+	return one, nil
+}
+
+// Close closes the connection and forgets it.
+func (c *socket) Close() error {
+	c.owner.mu.Lock()
+	delete(c.owner.open, c)
+	c.owner.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// cutAll closes all connections, now and to come.
+func (s *sockets) cutAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cut = true
+	for conn := range s.open {
+		_ = conn.Conn.Close()
+	}
+}
+
+func prepare(config *pgconn.Config, application string, s *sockets) {
+	config.DialFunc = s.dial
+	config.ConnectTimeout = connectTimeout
+	maps.Copy(config.RuntimeParams, settings)
 	config.RuntimeParams["application_name"] = application
 }
 
 // connectWriter opens a connection of a writer's own.
-func connectWriter(ctx context.Context, url string, writer int) (*pgconn.PgConn, error) {
+func connectWriter(ctx context.Context, url string, s *sockets, writer int) (*pgconn.PgConn, error) {
 	config, err := pgconn.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("storage: database URL: %w", err)
 	}
-	prepare(config, fmt.Sprintf("mooring writer %d", writer))
+	prepare(config, fmt.Sprintf("mooring writer %d", writer), s)
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("storage: connect writer %d: %w", writer, err)
@@ -60,12 +110,12 @@ func connectWriter(ctx context.Context, url string, writer int) (*pgconn.PgConn,
 	return conn, nil
 }
 
-func newPool(ctx context.Context, url, application string, size int32) (*pgxpool.Pool, error) {
+func newPool(ctx context.Context, url, application string, s *sockets, size int32) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("storage: database URL: %w", err)
 	}
-	prepare(&config.ConnConfig.Config, application)
+	prepare(&config.ConnConfig.Config, application, s)
 	config.MaxConns = size
 	config.MaxConnIdleTime = 5 * time.Minute
 	pool, err := pgxpool.NewWithConfig(ctx, config)

@@ -18,9 +18,9 @@
 // # Goroutines
 //
 // Write runs on its caller's goroutine and on that writer's own connection;
-// one call at a time per writer. Open starts three goroutines, which Close
-// waits for: partition maintenance and retention, bookkeeping (last known
-// values, wide views, contact with the database) and the log of rejects.
+// one call at a time per writer. Open starts four goroutines, which Close waits
+// for: partition maintenance and retention, bookkeeping (last known values and
+// wide views), the log of rejects, and one that watches whether Postgres is there.
 //
 // # Reading
 //

@@ -17,7 +17,7 @@ const truth = `SELECT DISTINCT ON (device, metric) device, metric, ts, value, te
 	FROM mooring.readings ORDER BY device, metric, ts DESC, seq DESC`
 
 // requireLatest compares the view with the truth, and returns the number of rows.
-func (f *fixture) requireLatest(t testing.TB, when string) int {
+func (f *fixture) requireLatest(t *testing.T, when string) int {
 	t.Helper()
 	type line struct {
 		Device, Metric string
@@ -39,12 +39,12 @@ func (f *fixture) requireLatest(t testing.TB, when string) int {
 
 // settle does at once what the bookkeeping does after half a minute, or after
 // closeAfter when closing.
-func (f *fixture) settle(t testing.TB, closing bool) {
+func (f *fixture) settle(t *testing.T, closing bool) {
 	t.Helper()
 	require.NoError(t, f.tracker.settle(t.Context(), f.pool, time.Now(), closing))
 }
 
-func (f *fixture) marks(t testing.TB) int {
+func (f *fixture) marks(t *testing.T) int {
 	t.Helper()
 	return one[int](t, f.url, "SELECT count(*) FROM mooring.latest_pending")
 }

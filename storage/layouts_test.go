@@ -54,7 +54,7 @@ func TestLayoutThatPostgresCannotStore(t *testing.T) {
 
 // view waits until the layout's view covers so many versions, and returns its
 // columns with their types.
-func (f *fixture) view(t testing.TB, layout string, versions int) string {
+func (f *fixture) view(t *testing.T, layout string, versions int) string {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		return one[int](t, f.url, "SELECT coalesce(max(versions), 0) FROM mooring.layout_views WHERE layout = $1", layout) == versions
@@ -63,7 +63,7 @@ func (f *fixture) view(t testing.TB, layout string, versions int) string {
 		FROM pg_attribute WHERE attrelid = to_regclass('mooring_layout.' || quote_ident($1)) AND attnum > 0`, viewName(layout))
 }
 
-func (f *fixture) problem(t testing.TB, layout string) string {
+func (f *fixture) problem(t *testing.T, layout string) string {
 	t.Helper()
 	return one[string](t, f.url, "SELECT coalesce(problem, '') FROM mooring.layout_views WHERE layout = $1", layout)
 }

@@ -2,9 +2,7 @@ package storage
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,25 +25,25 @@ type fixture struct {
 	numbers int32
 }
 
-func newFixture(t testing.TB, url string, options ...func(*Config)) *fixture {
-	t.Helper()
-	config := Config{URL: url, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+func newFixture(tb testing.TB, url string, options ...func(*Config)) *fixture {
+	tb.Helper()
+	config := Config{URL: url, Logger: slog.New(slog.NewTextHandler(tb.Output(), nil))}
 	for _, option := range options {
 		option(&config)
 	}
-	store, err := Open(t.Context(), config)
-	require.NoError(t, err)
-	t.Cleanup(func() {
+	store, err := Open(tb.Context(), config)
+	require.NoError(tb, err)
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		require.NoError(t, store.Close(ctx))
+		require.NoError(tb, store.Close(ctx))
 	})
 	f := &fixture{Store: store, url: url}
-	f.devices = addDevices(t, url, 3)
-	f.mixed, err = store.ResolveLayout(t.Context(), f.devices[0], &mixedLayout)
-	require.NoError(t, err)
-	f.numbers, err = store.ResolveLayout(t.Context(), f.devices[0], &numbersLayout)
-	require.NoError(t, err)
+	f.devices = addDevices(tb, url, 3)
+	f.mixed, err = store.ResolveLayout(tb.Context(), f.devices[0], &mixedLayout)
+	require.NoError(tb, err)
+	f.numbers, err = store.ResolveLayout(tb.Context(), f.devices[0], &numbersLayout)
+	require.NoError(tb, err)
 	return f
 }
 
@@ -57,48 +55,48 @@ var numbersLayout = wire.Layout{Name: "env", Channels: []wire.Channel{
 	{Name: "c1"}, {Name: "c2"}, {Name: "c3"}, {Name: "c4"}, {Name: "c5"},
 }}
 
-func addDevices(t testing.TB, url string, n int) (ids []int32) {
-	t.Helper()
-	conn := connect(t, url)
-	rows, err := conn.Query(t.Context(), `WITH added AS (
+func addDevices(tb testing.TB, url string, n int) (ids []int32) {
+	tb.Helper()
+	conn := connect(tb, url)
+	rows, err := conn.Query(tb.Context(), `WITH added AS (
 			INSERT INTO mooring.devices (name) SELECT 'dev-' || g FROM generate_series(1, $1) g ON CONFLICT DO NOTHING
 		) SELECT 1`, n)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	rows.Close()
-	rows, err = conn.Query(t.Context(), "SELECT id FROM mooring.devices ORDER BY length(name), name")
-	require.NoError(t, err)
+	rows, err = conn.Query(tb.Context(), "SELECT id FROM mooring.devices ORDER BY length(name), name")
+	require.NoError(tb, err)
 	ids, err = pgx.CollectRows(rows, pgx.RowTo[int32])
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return ids
 }
 
-func connect(t testing.TB, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+func connect(tb testing.TB, url string) *pgx.Conn {
+	tb.Helper()
+	conn, err := pgx.Connect(tb.Context(), url)
+	require.NoError(tb, err)
+	tb.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
 }
 
 // one runs a query that gives one value.
-func one[T any](t testing.TB, url, sql string, args ...any) T {
-	t.Helper()
-	conn := connect(t, url)
+func one[T any](tb testing.TB, url, sql string, args ...any) T {
+	tb.Helper()
+	conn := connect(tb, url)
 	defer func() { _ = conn.Close(context.Background()) }()
-	rows, err := conn.Query(t.Context(), sql, args...)
-	require.NoError(t, err)
+	rows, err := conn.Query(tb.Context(), sql, args...)
+	require.NoError(tb, err)
 	value, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return value
 }
 
-func execute(t testing.TB, url string, statements ...string) {
-	t.Helper()
-	conn := connect(t, url)
+func execute(tb testing.TB, url string, statements ...string) {
+	tb.Helper()
+	conn := connect(tb, url)
 	defer func() { _ = conn.Close(context.Background()) }()
 	for _, statement := range statements {
-		_, err := conn.Exec(t.Context(), statement)
-		require.NoError(t, err, statement)
+		_, err := conn.Exec(tb.Context(), statement)
+		require.NoError(tb, err, statement)
 	}
 }
 
@@ -133,22 +131,18 @@ func (b *batch) series(device, layout int32, seq uint64, n int) {
 	}
 }
 
-func (f *fixture) write(t testing.TB, b *batch) Outcome {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+func (f *fixture) write(tb testing.TB, b *batch) Outcome {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 60*time.Second)
 	defer cancel()
 	outcome, err := f.Write(ctx, 0, b.rows, b.count)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return outcome
 }
 
-func (f *fixture) stored(t testing.TB) int {
-	t.Helper()
-	return one[int](t, f.url, "SELECT count(*) FROM mooring.samples")
+func (f *fixture) stored(tb testing.TB) int {
+	tb.Helper()
+	return one[int](tb, f.url, "SELECT count(*) FROM mooring.samples")
 }
-
-var databases atomic.Int32
-
-func uniqueName(prefix string) string { return fmt.Sprintf("%s%d", prefix, databases.Add(1)) }
 
 var testTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

@@ -48,11 +48,11 @@ func (f *fixture) keepWriting(t *testing.T, writer int, stop <-chan struct{}, pr
 func TestPostgresGoesAway(t *testing.T) {
 	t.Parallel()
 	for name, outage := range map[string]struct {
-		away, back func(t testing.TB, p *pgtest.Postgres)
+		away, back func(t *testing.T, p *pgtest.Postgres)
 	}{
-		"stopped": {func(t testing.TB, p *pgtest.Postgres) { t.Helper(); p.Stop(t) }, func(t testing.TB, p *pgtest.Postgres) { t.Helper(); p.Start(t) }},
-		"killed":  {func(t testing.TB, p *pgtest.Postgres) { t.Helper(); p.Kill9(t) }, func(t testing.TB, p *pgtest.Postgres) { t.Helper(); p.Start(t) }},
-		"frozen":  {func(t testing.TB, p *pgtest.Postgres) { t.Helper(); p.Pause(t) }, func(t testing.TB, p *pgtest.Postgres) { t.Helper(); p.Resume(t) }},
+		"stopped": {func(t *testing.T, p *pgtest.Postgres) { t.Helper(); p.Stop(t) }, func(t *testing.T, p *pgtest.Postgres) { t.Helper(); p.Start(t) }},
+		"killed":  {func(t *testing.T, p *pgtest.Postgres) { t.Helper(); p.Kill9(t) }, func(t *testing.T, p *pgtest.Postgres) { t.Helper(); p.Start(t) }},
+		"frozen":  {func(t *testing.T, p *pgtest.Postgres) { t.Helper(); p.Pause(t) }, func(t *testing.T, p *pgtest.Postgres) { t.Helper(); p.Resume(t) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -194,4 +194,27 @@ func TestAnswerToCommitIsLost(t *testing.T) {
 	require.Equal(t, map[int32]int{f.devices[0]: 1000}, outcome.Duplicates, "found stored")
 	require.Equal(t, 1000, f.stored(t))
 	require.Empty(t, f.write(t, func() *batch { var b batch; b.series(f.devices[0], f.numbers, 1000, 10); return &b }()))
+}
+
+// Without rows to write it is noticed too, and Close does not wait for a
+// Postgres that never answers.
+func TestFrozenWithoutRows(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.Cluster(t)
+	f := newFixture(t, cluster.URL())
+	var b batch
+	b.series(f.devices[0], f.numbers, 0, 10)
+	f.write(t, &b)
+	cluster.Pause(t)
+	require.Eventually(t, func() bool { return !f.Available() }, 15*time.Second, 10*time.Millisecond)
+	cluster.Resume(t)
+	require.Eventually(t, f.Available, 15*time.Second, 10*time.Millisecond)
+
+	cluster.Pause(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	start := time.Now()
+	_ = f.Close(ctx)
+	require.Less(t, time.Since(start), 5*time.Second)
+	cluster.Resume(t)
 }

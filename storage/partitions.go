@@ -19,6 +19,9 @@ const (
 	// A lock that is waited for stands in the way of everybody who comes after;
 	// so wait briefly and try again.
 	lockTimeout = "1500ms"
+	// manyPartitions is where planning alone takes more than a few milliseconds
+	// (docs/SQL.md, decision 032).
+	manyPartitions = 120
 )
 
 // partitions creates and drops the partitions of mooring.samples. It is safe
@@ -80,7 +83,7 @@ func (p *partitions) ensure(ctx context.Context, times []time.Time) error {
 	if len(times) == 0 {
 		return nil
 	}
-	created := 0
+	created, total := 0, 0
 	err := pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
 		created = 0
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+lockTimeout+"'"); err != nil {
@@ -108,7 +111,8 @@ func (p *partitions) ensure(ctx context.Context, times []time.Time) error {
 			spans = append(spans, wanted)
 			created++
 		}
-		p.metrics.partitions.Set(float64(len(spans)))
+		total = len(spans)
+		p.metrics.partitions.Set(float64(total))
 		return nil
 	})
 	if err != nil {
@@ -117,6 +121,10 @@ func (p *partitions) ensure(ctx context.Context, times []time.Time) error {
 	if created > 0 {
 		p.metrics.partitionsCreated.Add(float64(created))
 		p.logger.Info("partitions created", "count", created)
+		if total > manyPartitions {
+			p.logger.Warn("many partitions: queries whose times are not constants take longer to plan with each; choose a wider partition or a shorter retention",
+				"partitions", total, "width", p.width)
+		}
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ type StoredReject struct {
 
 // OpenReader connects to a migrated database.
 func OpenReader(ctx context.Context, url string) (*Reader, error) {
-	pool, err := newPool(ctx, url, "mooring reader", 2)
+	pool, err := newPool(ctx, url, "mooring reader", new(sockets), 2)
 	if err != nil {
 		return nil, err
 	}

@@ -191,7 +191,10 @@ func (l *rejectLog) run(ctx context.Context) {
 			l.sweep(minute)
 		}
 		l.mu.Unlock()
-		if err := l.write(ctx); err != nil {
+		bounded, cancel := context.WithTimeout(ctx, workTimeout)
+		err := l.write(bounded)
+		cancel()
+		if err != nil {
 			l.store.report(ctx, "log of rejects", err)
 			pause(ctx, backoff(failures+5))
 			failures++

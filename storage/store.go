@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -14,10 +13,9 @@ import (
 
 const (
 	maintainEvery = time.Minute
-	contactEvery  = 5 * time.Second
-	// contactTimeout is how long Postgres may take to say hello before it counts
-	// as away, for readiness only.
-	contactTimeout = 3 * time.Second
+	booksEvery    = 5 * time.Second
+	// workTimeout bounds a round of background work.
+	workTimeout = 2 * time.Minute
 	// openTries is how often Open tries to make the first partitions when a lock
 	// is in the way.
 	openTries = 20
@@ -35,7 +33,8 @@ type Store struct {
 	layouts    *layouts
 	views      *wideViews
 	rejects    *rejectLog
-	available  atomic.Bool
+	contacts   *contacts
+	sockets    sockets
 
 	stop     context.CancelFunc
 	running  sync.WaitGroup
@@ -55,18 +54,17 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, err := newPool(ctx, config.URL, "mooring", poolSize)
+	s := &Store{config: config, metrics: m, contacts: newContacts(config.Writers, m)}
+	pool, err := newPool(ctx, config.URL, "mooring", &s.sockets, poolSize)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{
-		config: config, pool: pool, metrics: m,
-		tracker: newTracker(rand.Int64()), //nolint:gosec // tells processes apart, no secret
-		views:   newWideViews(pool, config.Logger, m),
-		partitions: &partitions{
-			pool: pool, width: config.Partition, ahead: config.PartitionsAhead, retention: config.Retention,
-			logger: config.Logger, metrics: m, now: time.Now,
-		},
+	s.pool = pool
+	s.tracker = newTracker(rand.Int64()) //nolint:gosec // tells processes apart, no secret
+	s.views = newWideViews(pool, config.Logger, m)
+	s.partitions = &partitions{
+		pool: pool, width: config.Partition, ahead: config.PartitionsAhead, retention: config.Retention,
+		logger: config.Logger, metrics: m, now: time.Now,
 	}
 	s.rejects = newRejectLog(s, config.RejectsPerMinute)
 	if s.layouts, err = newLayouts(pool, &s.config, m, s.views.request); err != nil {
@@ -82,12 +80,12 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		pool.Close()
 		return nil, err
 	}
-	s.setAvailable(true)
 
-	background, stop := context.WithCancel(context.Background())
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.running.Go(func() { s.maintain(background) })
 	s.running.Go(func() { s.keepBooks(background) })
+	s.running.Go(func() { s.contacts.watch(background, pool, config.Logger) })
 	s.running.Go(func() { s.rejects.run(background) })
 	return s, nil
 }
@@ -122,23 +120,14 @@ func (s *Store) check(ctx context.Context) error {
 	}
 }
 
-// Available says whether the last contact with Postgres, a few seconds ago at
-// most, was a success.
-func (s *Store) Available() bool { return s.available.Load() }
-
-func (s *Store) setAvailable(available bool) {
-	s.available.Store(available)
-	if available {
-		s.metrics.available.Set(1)
-	} else {
-		s.metrics.available.Set(0)
-	}
-}
+// Available says whether Postgres is there and takes rows, as far as known from
+// the last contact, a few seconds ago at most.
+func (s *Store) Available() bool { return s.contacts.good() }
 
 // Close ends the maintenance, brings the last known values and waiting rejects
-// to the database as far as ctx allows, and closes the connections. A Write that
-// is under way is waited for: end its context first. Close is idempotent; after
-// an error it may be called again.
+// to the database, and closes the connections. A Write that is under way is
+// waited for: end its context first. When ctx ends, what is left is cut off, and
+// Close says so; that costs no stored row. Close is idempotent.
 func (s *Store) Close(ctx context.Context) error {
 	s.closing.Lock()
 	defer s.closing.Unlock()
@@ -147,6 +136,8 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	s.stop()
 	s.running.Wait()
+	// A connection to a Postgres that hangs takes its time to close: not ours.
+	defer context.AfterFunc(ctx, s.sockets.cutAll)()
 	var failed []error
 	for _, w := range s.writers {
 		failed = append(failed, w.close(ctx))

@@ -137,6 +137,7 @@ func (w *writer) writePart(ctx context.Context, p *part, outcome *Outcome) (refu
 	defer func() { w.tracker.end(w.runs, committed, time.Now()) }()
 	for {
 		if err := ended(ctx); err != nil {
+			w.store.contacts.rest(w.number)
 			return nil, fmt.Errorf("storage: batch of %d rows not stored: %w", p.count, err)
 		}
 		err := w.attempt(ctx, p, outcome)
@@ -161,11 +162,12 @@ func (w *writer) writePart(ctx context.Context, p *part, outcome *Outcome) (refu
 				class = failureRow
 				break
 			}
-			err = w.store.partitions.ensureFor(ctx, p.rows)
+			err = w.makePartitions(ctx, p.rows)
 			if err == nil {
 				continue
 			}
 			class = classify(err)
+		default:
 		}
 		var pgError *pgconn.PgError
 		if class == failureRow && errors.As(err, &pgError) {
@@ -173,6 +175,12 @@ func (w *writer) writePart(ctx context.Context, p *part, outcome *Outcome) (refu
 		}
 		w.wait(ctx, class, err, p)
 	}
+}
+
+func (w *writer) makePartitions(ctx context.Context, rows []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, w.store.config.AttemptTimeout)
+	defer cancel()
+	return w.store.partitions.ensureFor(ctx, rows)
 }
 
 // attempt writes the part once, and counts what came of it.
@@ -228,12 +236,11 @@ func (w *writer) countMerged(p *part, inserted map[int32]int, outcome *Outcome) 
 // connection that is of no use, and pauses. It returns early when ctx ends.
 func (w *writer) wait(ctx context.Context, class failure, err error, p *part) {
 	if ctx.Err() != nil {
-		w.disconnect()
+		w.store.contacts.rest(w.number)
+		w.disconnect(ctx)
 		return
 	}
-	metrics := w.store.metrics
-	metrics.retries.WithLabelValues(class.String()).Inc()
-	w.store.setAvailable(false)
+	w.store.metrics.retries.WithLabelValues(class.String()).Inc()
 	now := time.Now()
 	if w.failing.IsZero() {
 		w.failing = now
@@ -250,7 +257,8 @@ func (w *writer) wait(ctx context.Context, class failure, err error, p *part) {
 	// A connection that failed, or led to a server that can't take rows, is
 	// made anew: behind the address there may be another server by now.
 	if class == failureConnection || class == failureOperator {
-		w.disconnect()
+		w.store.contacts.fail(w.number)
+		w.disconnect(ctx)
 	}
 	pause(ctx, backoff(w.failures))
 	w.failures++
@@ -258,7 +266,7 @@ func (w *writer) wait(ctx context.Context, class failure, err error, p *part) {
 
 // recovered follows a success.
 func (w *writer) recovered() {
-	w.store.setAvailable(true)
+	w.store.contacts.succeed(w.number)
 	w.forget()
 	if w.failing.IsZero() {
 		return
@@ -307,7 +315,7 @@ func (w *writer) close(ctx context.Context) error {
 	if w.conn != nil && !w.conn.IsClosed() {
 		_ = w.conn.Close(ctx) // whatever it says, the connection is over
 	}
-	w.disconnect()
+	w.disconnect(ctx)
 	for _, done := range w.leaving {
 		select {
 		case <-done:

@@ -20,7 +20,7 @@ func TestRowsAreStoredAsSent(t *testing.T) {
 	var b batch
 	b.add(f.devices[0], f.mixed, 7, base, number(21.5), boolean(true), text("äöü ok"))
 	b.add(f.devices[0], f.mixed, 8, base+1, wire.Value{}, boolean(false), wire.Value{})
-	b.add(f.devices[0], f.mixed, 1<<53, base+2, number(-0.0), wire.Value{}, text(""))
+	b.add(f.devices[0], f.mixed, 1<<53, base+2, number(math.MaxFloat64), wire.Value{}, text(""))
 	outcome := f.write(t, &b)
 	require.Empty(t, outcome)
 
