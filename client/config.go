@@ -32,6 +32,10 @@ type Config struct {
 	// Token is the device's secret, sent as "Authorization: Bearer". Empty: the
 	// certificate in TLS says who the device is.
 	Token string
+	// Name is the device's name. If it is set, name and token are sent as
+	// "Authorization: Basic", and the server sees to it that they belong
+	// together. Defaults to none.
+	Name string
 
 	// BootID tells this boot's sequence numbers from those of others. Defaults
 	// to 32 random bits.

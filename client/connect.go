@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -59,7 +60,12 @@ func (l *link) upgrade(ctx context.Context, conn net.Conn) (ending, bool) {
 		conn = secured
 	}
 	header := http.Header{}
-	if c.cfg.Token != "" { // else a certificate says who this is
+	switch {
+	case c.cfg.Token == "": // a certificate says who this is
+	case c.cfg.Name != "":
+		both := base64.StdEncoding.EncodeToString([]byte(c.cfg.Name + ":" + c.cfg.Token))
+		header.Set("Authorization", "Basic "+both)
+	default:
 		header.Set("Authorization", "Bearer "+c.cfg.Token)
 	}
 	header.Set("Sec-WebSocket-Protocol", wire.Subprotocol)
