@@ -1,14 +1,11 @@
 package wire
 
 import (
-	"errors"
 	"fmt"
 	"math"
 
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
-
-var errRowCount = errors.New("a frame has at most that many rows")
 
 // dataState is how far the rows of a DATA frame were decoded.
 type dataState struct {
@@ -40,7 +37,7 @@ func (d *Decoder) DataHead(frame []byte) (DataHead, error) {
 		return DataHead{}, err
 	}
 	if d.head.N > d.limits.MaxRows {
-		d.refuse(CodeMalformed, "n", fmt.Errorf("%w: %d", errRowCount, d.limits.MaxRows))
+		d.refuse(CodeMalformed, "n", fmt.Errorf("a frame has at most %d rows", d.limits.MaxRows))
 		return d.head, d.data.fault
 	}
 	d.readHeadRest()

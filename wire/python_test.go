@@ -28,7 +28,7 @@ func TestVectorsAgreeWithPython(t *testing.T) {
 		t.Skip("no python3 with the module msgpack (Debian: python3-msgpack)")
 	}
 	arguments := append([]string{"testdata/agree.py"}, vectorFiles(t)...)
-	output, err := exec.CommandContext(t.Context(), python, arguments...).CombinedOutput() //nolint:gosec // our own script
+	output, err := exec.CommandContext(t.Context(), python, arguments...).CombinedOutput()
 	require.NoError(t, err, "%s", output)
 	t.Logf("%s", output)
 }

@@ -194,9 +194,8 @@ func (r *reader) frameError() error {
 	if r.err == nil {
 		return nil
 	}
-	var frameError *FrameError
-	if errors.As(r.err, &frameError) {
-		return frameError
+	if fault, ok := errors.AsType[*FrameError](r.err); ok {
+		return fault
 	}
 	return &FrameError{Close: CloseBadFrame, Field: r.field, Err: r.err}
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -193,7 +195,7 @@ func describeFault(err error) string {
 	case *LayoutError:
 		channel := "nil"
 		if fault.Channel != WholeRow {
-			channel = fmt.Sprint(fault.Channel)
+			channel = strconv.Itoa(fault.Channel)
 		}
 		return fmt.Sprintf("layout %d %s %s", fault.Layout, channel, fault.Code)
 	}
@@ -281,7 +283,7 @@ func rejectsForm(rejects []Reject) []any {
 func formOf(value reflect.Value) any {
 	switch value.Kind() {
 	case reflect.Struct:
-		if reject, ok := value.Interface().(Reject); ok {
+		if reject, ok := reflect.TypeAssert[Reject](value); ok {
 			return rejectsForm([]Reject{reject})[0]
 		}
 		form := map[string]any{}
@@ -292,7 +294,7 @@ func formOf(value reflect.Value) any {
 		}
 		return form
 	case reflect.Slice:
-		if raw, ok := value.Interface().([]byte); ok {
+		if raw, ok := reflect.TypeAssert[[]byte](value); ok {
 			return hex.EncodeToString(raw)
 		}
 		list := make([]any, value.Len())
@@ -365,7 +367,7 @@ func TestVectorsCutShort(t *testing.T) {
 			require.False(t, strings.HasPrefix(got, "{"), "%s cut to %d bytes: %s", v.name, length, got)
 		}
 		long := *v
-		long.frame = append(v.frame[:len(v.frame):len(v.frame)], 0xc0)
+		long.frame = slices.Concat(v.frame, []byte{0xc0})
 		got, _ := long.outcome()
 		require.False(t, strings.HasPrefix(got, "{"), "%s and a byte: %s", v.name, got)
 	}
