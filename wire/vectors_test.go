@@ -31,20 +31,20 @@ type vector struct {
 	want       string // behind "=>"
 }
 
-func vectorFiles(t testing.TB) []string {
-	t.Helper()
+func vectorFiles(tb testing.TB) []string {
+	tb.Helper()
 	files, err := filepath.Glob("testdata/*.txt")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
+	require.NoError(tb, err)
+	require.NotEmpty(tb, files)
 	return files
 }
 
-func readVectors(t testing.TB) []*vector {
-	t.Helper()
+func readVectors(tb testing.TB) []*vector {
+	tb.Helper()
 	var all []*vector
-	for _, file := range vectorFiles(t) {
+	for _, file := range vectorFiles(tb) {
 		text, err := os.ReadFile(file)
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		var v *vector
 		for number, line := range strings.Split(string(text), "\n") {
 			if name, ok := strings.CutPrefix(line, "== "); ok {
@@ -53,7 +53,7 @@ func readVectors(t testing.TB) []*vector {
 				continue
 			}
 			if v != nil {
-				require.NoError(t, v.parse(line), "%s:%d", file, number+1)
+				require.NoError(tb, v.parse(line), "%s:%d", file, number+1)
 			}
 		}
 	}
