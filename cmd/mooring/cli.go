@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -153,7 +154,11 @@ func helpFor(parsed *kong.Context) string {
 	return name
 }
 
-// program is the name to use in advice: what the person typed.
+// program is how to call this program, for advice: by its name, or the way it
+// was started from a checkout.
 func program() string {
+	if path, err := os.Executable(); err == nil && strings.Contains(path, "go-build") {
+		return "go run ./cmd/mooring"
+	}
 	return filepath.Base(os.Args[0])
 }

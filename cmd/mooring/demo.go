@@ -36,7 +36,7 @@ func (d *demoCommand) Run(ctx context.Context, out *console) error {
 	defer release()
 	err := demo.Run(soft, hard, demo.Config{
 		Listen: d.Listen, For: d.For.Duration(), Devices: d.Devices, Rate: d.Rate, Seed: d.Seed,
-		Out: out.stdout, Logger: out.quietLogger,
+		Program: program(), Out: out.stdout, Logger: out.quietLogger,
 	})
 	if errors.Is(err, context.Canceled) && (soft.Err() != nil || hard.Err() != nil) {
 		return errShown // by whoever pressed Ctrl-C

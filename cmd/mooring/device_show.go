@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -233,7 +234,7 @@ func printDetail(w io.Writer, detail devices.Detail) {
 	if last := detail.Last; last != nil {
 		line("session", "%d on %s from %s, since %s", last.ID, last.Gateway, last.Remote, moment(last.Connected))
 		if !last.Disconnected.IsZero() {
-			line("", "ended %s: %d %s, %s", moment(last.Disconnected), last.Code, last.Code, last.Reason)
+			line("", "ended %s: %s (%d)", moment(last.Disconnected), cmp.Or(last.Reason, last.Code.String()), last.Code)
 		}
 	}
 }

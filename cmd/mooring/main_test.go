@@ -18,16 +18,23 @@ import (
 	"mooring/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	code := pgtest.Run(m)
+	if builtIn != "" {
+		_ = os.RemoveAll(builtIn)
+	}
+	os.Exit(code)
+}
+
+// builtIn is the folder of the built program; "": no test needed it.
+var builtIn string
 
 // binary builds the program once for all tests that need a process of its own.
-var binary = sync.OnceValues(func() (string, error) {
-	// The folder outlives this test's process only until the next test run's.
-	directory, err := os.MkdirTemp("", "mooring-binary-")
-	if err != nil {
+var binary = sync.OnceValues(func() (path string, err error) {
+	if builtIn, err = os.MkdirTemp("", "mooring-binary-"); err != nil {
 		return "", err
 	}
-	path := filepath.Join(directory, "mooring")
+	path = filepath.Join(builtIn, "mooring")
 	output, err := exec.Command("go", "build", "-buildvcs=false", "-o", path, ".").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, output)
@@ -60,10 +67,17 @@ type process struct {
 // start runs the built binary until the test ends.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startWith(t, nil, args...)
+}
+
+// startWith is start with more environment.
+func startWith(t *testing.T, environment []string, args ...string) *process {
+	t.Helper()
 	path, err := binary()
 	require.NoError(t, err)
 	p := &process{t: t, output: new(safeBuffer), ended: make(chan error, 1)}
 	p.cmd = exec.Command(path, args...)
+	p.cmd.Env = append(os.Environ(), environment...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	// Whatever it starts ends with it here, so that Wait does not wait for pipes.
 	p.cmd.WaitDelay = 5 * time.Second

@@ -25,6 +25,8 @@ type Config struct {
 	Rate    int           // rows of all of them per second. Defaults to 500
 	Seed    uint64        // of values and faults
 
+	Program string // how a person calls this program, for advice
+
 	Out    io.Writer                    // where status and results go
 	Logger func(io.Writer) *slog.Logger // makes a logger that writes above the status
 }
@@ -50,6 +52,9 @@ type demo struct {
 	host      devices.Added
 	hostRows  uint64 // acknowledged samples of this machine
 }
+
+// beforeVerdict lets a test break what the verdict is about.
+var beforeVerdict = func(context.Context, *demo) error { return nil }
 
 // Run runs the demo until Config.For has passed or soft ends, then judges it.
 // The end of hard, which must not come before soft's, cuts everything short. The
@@ -90,6 +95,9 @@ func Run(soft, hard context.Context, cfg Config) (err error) {
 	}
 	d.greet()
 	if err := d.measure(soft, hard); err != nil {
+		return err
+	}
+	if err := beforeVerdict(hard, d); err != nil {
 		return err
 	}
 	return d.judge(hard)
@@ -133,7 +141,7 @@ func (d *demo) greet() {
 	d.live.Printf("%s with a verdict. Meanwhile, in another terminal:", end)
 	d.live.Printf("")
 	d.live.Printf("  curl -s http://%s/metrics | grep mooring_", d.server.Addr())
-	d.live.Printf("  psql '%s'", d.server.Database().Embedded.ReaderURL)
+	d.live.Printf("  psql \"$(%s dsn --data-dir %s)\"", d.cfg.Program, d.server.Database().Embedded.DataDir)
 	d.live.Printf("")
 }
 
@@ -169,7 +177,7 @@ func (d *demo) measure(soft, hard context.Context) error {
 	watching, stopWatching := context.WithCancel(hard)
 	go func() {
 		defer close(statusEnded)
-		d.watch(watching)
+		d.watch(watching, func() bool { return measuring.Err() != nil })
 	}()
 
 	err = errors.Join(<-fleetEnded, <-hostEnded)
@@ -185,9 +193,9 @@ func (d *demo) measure(soft, hard context.Context) error {
 func (d *demo) ledger() string { return filepath.Join(d.directory, "ledger") }
 
 // watch draws the status until ctx ends.
-func (d *demo) watch(ctx context.Context) {
+func (d *demo) watch(ctx context.Context, ended func() bool) {
 	shown := status{
-		style: d.style, url: "http://" + d.server.Addr(), begun: time.Now(), length: d.cfg.For, all: d.cfg.Devices + 1,
+		style: d.style, url: "http://" + d.server.Addr(), begun: time.Now(), length: d.cfg.For, all: d.cfg.Devices + 1, ended: ended,
 	}
 	ticker := time.NewTicker(redrawEvery)
 	defer ticker.Stop()

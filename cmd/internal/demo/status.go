@@ -26,6 +26,7 @@ type status struct {
 	begun  time.Time
 	length time.Duration // 0: until somebody ends it
 	all    int           // devices
+	ended  func() bool   // devices measure no more
 	recent []point       // of the last rateOver
 }
 
@@ -49,7 +50,10 @@ func (s *status) rate(now time.Time, stats ingest.Stats) float64 {
 func (s *status) lines(now time.Time, stats ingest.Stats) (block []string, plain string) {
 	rate := s.rate(now, stats)
 	clock := now.Sub(s.begun).Round(time.Second).String()
-	if s.length > 0 {
+	switch {
+	case s.ended():
+		clock += ", waiting for the last acks"
+	case s.length > 0:
 		clock += " of " + s.length.String()
 	}
 	row := func(name, format string, args ...any) string {
@@ -64,11 +68,11 @@ func (s *status) lines(now time.Time, stats ingest.Stats) (block []string, plain
 		row("rows", "%s/s, %s received, %s committed, %s again, %s refused",
 			group(uint64(rate)), group(stats.RowsIn), group(stats.RowsCommitted), group(stats.RowsDuplicate), group(stats.RowsRejected)),
 		row("acks", "%s", acks),
-		row("waiting", "%s for the database", bytes(stats.BytesWaiting)),
+		row("waiting", "%s for the database", size(stats.BytesWaiting)),
 		"",
 	}
 	plain = fmt.Sprintf("%s: devices %s, rows %s/s, acked %s, ack %s, waiting %s",
-		clock, devices, group(uint64(rate)), group(committed(stats)), acks, bytes(stats.BytesWaiting))
+		clock, devices, group(uint64(rate)), group(committed(stats)), acks, size(stats.BytesWaiting))
 	return block, plain
 }
 
@@ -86,8 +90,8 @@ func short(d time.Duration) string {
 	}
 }
 
-// bytes writes a size with a unit.
-func bytes(n int) string {
+// size writes a number of bytes with a unit.
+func size(n int) string {
 	switch {
 	case n < 1<<10:
 		return fmt.Sprintf("%d B", n)

@@ -12,7 +12,11 @@ import (
 func TestStatusLines(t *testing.T) {
 	t.Parallel()
 	begun := time.Unix(1000, 0)
-	s := status{url: "http://localhost:1", begun: begun, length: 20 * time.Second, all: 26}
+	ended := false
+	s := status{
+		url: "http://localhost:1", begun: begun, length: 20 * time.Second, all: 26,
+		ended: func() bool { return ended },
+	}
 	s.lines(begun, ingest.Stats{})
 	stats := ingest.Stats{
 		Connections: 27, RowsIn: 5012, RowsCommitted: 4000, RowsDuplicate: 1000, RowsRejected: 12,
@@ -28,6 +32,9 @@ func TestStatusLines(t *testing.T) {
 		_, plain = s.lines(begun.Add(time.Duration(3+i)*time.Second), stats)
 	}
 	require.Contains(t, plain, "rows 0/s")
+	ended = true
+	_, plain = s.lines(begun.Add(21*time.Second), stats)
+	require.Contains(t, plain, "21s, waiting for the last acks: devices")
 }
 
 func TestNumbers(t *testing.T) {
@@ -36,6 +43,6 @@ func TestNumbers(t *testing.T) {
 	require.Equal(t, "999", group(999))
 	require.Equal(t, "-", short(0))
 	require.Equal(t, "1.5 s", short(1500*time.Millisecond))
-	require.Equal(t, "3.0 MiB", bytes(3<<20))
-	require.Equal(t, "17 B", bytes(17))
+	require.Equal(t, "3.0 MiB", size(3<<20))
+	require.Equal(t, "17 B", size(17))
 }

@@ -101,14 +101,14 @@ func (d *Device) Run(ctx context.Context) error {
 func (d *Device) measure(ctx context.Context) error {
 	ticker := time.NewTicker(d.cfg.Interval)
 	defer ticker.Stop()
-	for {
+	for at := time.Now(); ; { // the first sample at once
+		if err := d.sample(ctx, at); err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case at := <-ticker.C:
-			if err := d.sample(ctx, at); err != nil {
-				return err
-			}
+		case at = <-ticker.C:
 		}
 	}
 }

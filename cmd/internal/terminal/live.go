@@ -30,8 +30,12 @@ const (
 // defaultWidth is the width assumed when the terminal does not tell.
 const defaultWidth = 80
 
-// IsTerminal tells whether w is a terminal that understands control sequences.
+// IsTerminal tells whether w is a terminal that understands control sequences,
+// or a Live on one.
 func IsTerminal(w io.Writer) bool {
+	if live, ok := w.(*Live); ok {
+		return live.active
+	}
 	file, ok := w.(*os.File)
 	return ok && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(file.Fd()))
 }
