@@ -151,6 +151,7 @@ func TestAckTellsDuplicatesAndPoisonApart(t *testing.T) {
 	require.Equal(t, uint64(1), ack.Rejected)
 	require.Equal(t, []wire.Reject{{Seq: 4, N: 1, Channel: wire.WholeRow, Code: wire.CodeStorage}}, ack.Rejects)
 	d.conn.Close()
+	eventually(t, func() bool { return len(sv.registry.endings()) == 1 }, "the end is recorded")
 
 	again := sv.join(t, 1) // retransmits in other groups, and goes on
 	again.data(0, 3)

@@ -122,8 +122,7 @@ func TestWindowExceededCloses(t *testing.T) {
 
 // A hundred peers that read nothing cost bounded memory, slow nobody down, and
 // are told so in the end.
-func TestFrozenPeersDoNotSlowOthers(t *testing.T) {
-	t.Parallel()
+func TestFrozenPeersDoNotSlowOthers(t *testing.T) { // alone, as it measures memory
 	cfg := quick()
 	cfg.WriteTimeout = 300 * time.Millisecond
 	sv := serve(t, cfg, newFakeStore())

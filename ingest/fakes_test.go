@@ -21,6 +21,7 @@ type fakeRegistry struct {
 	disabled map[string]bool
 	broken   bool          // the database is away
 	openGate chan struct{} // Open waits for it; nil: it does not
+	openErr  error
 
 	numbers  atomic.Int64
 	opens    []SessionStart
@@ -73,6 +74,9 @@ func (r *fakeRegistry) Open(ctx context.Context, start SessionStart) (SessionInf
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.openErr != nil {
+		return SessionInfo{}, r.openErr
+	}
 	r.opens = append(r.opens, start)
 	next, has := r.next[start.Device.ID]
 	return SessionInfo{Session: r.numbers.Add(1), Next: next, HasNext: has}, nil

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -129,7 +130,7 @@ func TestDropDevice(t *testing.T) {
 	sv := serve(t, quick(), newFakeStore())
 	d := sv.join(t, 1)
 	mute := sv.connect(t, 2) // not opened yet
-	eventually(t, func() bool { return sv.gateway.Stats().Connections == 2 }, "both are there")
+	eventually(t, func() bool { return len(sv.gateway.hub.snapshot()) == 2 }, "both are there")
 	require.Zero(t, sv.gateway.DropDevice(1, 999, wire.CloseUnauthenticated), "another token")
 	d.data(0, 1)
 	d.ackUpTo(1)
@@ -160,6 +161,23 @@ func TestDropDeviceCatchesHandshakesUnderWay(t *testing.T) {
 	require.False(t, late(7, 70, h.clock.now()).closing, "checked after the revocation")
 	h.forget(h.clock.now())
 	require.Empty(t, h.revoked)
+}
+
+// The registry checks the credential again when it opens the session.
+func TestOpenFindsTheCredentialRevoked(t *testing.T) {
+	t.Parallel()
+	for want, err := range map[wire.CloseCode]error{
+		wire.CloseUnauthenticated: fmt.Errorf("open: %w", ErrUnauthenticated),
+		wire.CloseDisabled:        fmt.Errorf("open: %w", ErrDisabled),
+		wire.CloseInternal:        errAway,
+	} {
+		sv := serve(t, quick(), newFakeStore())
+		sv.registry.openErr = err
+		d := sv.connect(t, 1)
+		d.send(d.encoder.Hello(wire.Hello{}))
+		d.closesWith(want, true)
+		require.Empty(t, sv.registry.endings())
+	}
 }
 
 func TestCommandsAndResults(t *testing.T) {

@@ -84,6 +84,9 @@ type SessionEnd struct {
 type SessionLog interface {
 	// Open records a new session and waits until the record is committed, so
 	// that the session numbers of a device are in the order of its connections.
+	// It may wait for the database. An error that matches ErrUnauthenticated or
+	// ErrDisabled says that the credential was revoked since the handshake; any
+	// other one closes the connection with wire.CloseInternal.
 	Open(ctx context.Context, start SessionStart) (SessionInfo, error)
 	// Progress records how far a session got. It never blocks; only the last
 	// progress of a session counts.
@@ -100,7 +103,8 @@ type RejectedRow struct {
 	Time   int64 // microseconds since 1970
 }
 
-// Outcome is what became of a written batch.
+// Outcome is what became of a written batch. It is the gateway's, which may
+// change it.
 type Outcome struct {
 	Duplicates map[int32]int // rows that were stored before, by device; nil: none
 	Rejected   []RejectedRow // rows that could not be stored
@@ -126,7 +130,8 @@ type RowStore interface {
 	Write(ctx context.Context, writer int, rows []byte, count int) (Outcome, error)
 
 	// RecordRejects logs refused rows for people. It never blocks; what it
-	// can't keep it counts.
+	// can't keep it counts. It must not keep rejects, layout or frame. layout is
+	// nil when it is not known.
 	RecordRejects(device int32, rejects []wire.Reject, layout *wire.Layout, frame []byte)
 }
 

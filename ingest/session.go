@@ -237,7 +237,15 @@ func (s *session) open(hello wire.Hello) bool {
 	})
 	cancel()
 	s.resume()
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrUnauthenticated): // revoked since the handshake
+		s.shut(closeUnauthorized)
+		return false
+	case errors.Is(err, ErrDisabled):
+		s.shut(closeDisabled)
+		return false
+	default:
 		if s.ctx.Err() == nil {
 			g.cfg.Logger.Warn("session not recorded", "device", s.device.Name, "error", err)
 		}
