@@ -102,7 +102,6 @@ func (c *Cluster) fetch(ctx context.Context, version embeddedpostgres.PostgresVe
 	// has nothing to do without a database.
 	fetched := make(chan error, 1)
 	go func() {
-		defer os.RemoveAll(work)
 		err := library.Start()
 		switch {
 		case err == nil:
@@ -110,7 +109,7 @@ func (c *Cluster) fetch(ctx context.Context, version embeddedpostgres.PostgresVe
 		case strings.Contains(err.Error(), givesUp):
 			err = publish(unpacked, target)
 		}
-		fetched <- err
+		fetched <- errors.Join(err, os.RemoveAll(work))
 	}()
 	select {
 	case err := <-fetched:

@@ -129,9 +129,14 @@ func publicCopy(t *testing.T, program string) string {
 // publicDir makes a folder that every user may enter, unlike t.TempDir's.
 func publicDir(t *testing.T) string {
 	t.Helper()
-	directory, err := os.MkdirTemp("/tmp", "mooring-embedded-test-") //nolint:usetesting // see above
+	return publicDirIn(t, "/tmp")
+}
+
+func publicDirIn(t *testing.T, base string) string {
+	t.Helper()
+	directory, err := os.MkdirTemp(base, "mooring-embedded-test-") //nolint:usetesting // see publicDir
 	require.NoError(t, err)
-	require.NoError(t, os.Chmod(directory, 0o755)) //nolint:gosec // see above
+	require.NoError(t, os.Chmod(directory, 0o755)) //nolint:gosec // see publicDir
 	directory, err = filepath.EvalSymlinks(directory)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -156,7 +161,13 @@ func testConfig(t *testing.T) Config {
 		}
 		t.Skipf("needs a PostgreSQL server; install one with: %s", installCommand(0))
 	}
-	return Config{DataDir: filepath.Join(publicDir(t), "data"), BinDir: binDir, Unsafe: true, Download: DownloadNever}
+	// Clusters are mostly files, which are quicker to make in memory.
+	base := "/tmp"
+	var memory syscall.Statfs_t
+	if err := syscall.Statfs("/dev/shm", &memory); err == nil && memory.Bavail*uint64(memory.Bsize) > 2<<30 { //nolint:gosec // positive
+		base = "/dev/shm"
+	}
+	return Config{DataDir: filepath.Join(publicDirIn(t, base), "data"), BinDir: binDir, Unsafe: true, Download: DownloadNever}
 }
 
 // start starts a cluster and stops it when the test ends.
