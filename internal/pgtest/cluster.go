@@ -25,30 +25,30 @@ type Options struct {
 
 // Cluster starts a cluster for this test alone, with the newest schema in its
 // database. It is stopped and removed when the test ends.
-func Cluster(t testing.TB, options ...Options) *Postgres {
-	t.Helper()
+func Cluster(tb testing.TB, options ...Options) *Postgres {
+	tb.Helper()
 	var wanted Options
 	if len(options) > 0 {
 		wanted = options[0]
 	}
 	cluster, err := start(wanted.Settings)
 	if err != nil {
-		unavailable(t, err)
+		unavailable(tb, err)
 	}
 	p := &Postgres{cluster: cluster}
-	t.Cleanup(func() {
-		p.signalAll(t, syscall.SIGCONT) // a paused one could not stop
+	tb.Cleanup(func() {
+		p.signalAll(tb, syscall.SIGCONT) // a paused one could not stop
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel() // in a hurry
 		if err := cluster.Stop(ctx); err != nil {
-			t.Errorf("pgtest: %v", err)
+			tb.Errorf("pgtest: %v", err)
 		}
 	})
 	if !wanted.Empty {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := migrateSchema(ctx, cluster.URL()); err != nil {
-			t.Fatalf("pgtest: make the schema: %v", err)
+			tb.Fatalf("pgtest: make the schema: %v", err)
 		}
 	}
 	return p
@@ -61,49 +61,49 @@ func (p *Postgres) URL() string { return p.cluster.URL() }
 func (p *Postgres) ReaderURL() string { return p.cluster.ReaderURL() }
 
 // SuperuserURL is the connection URL of the superuser, in the same database.
-func (p *Postgres) SuperuserURL(t testing.TB) string {
-	t.Helper()
-	return withDatabase(t, p.cluster.SuperuserURL(), databaseOf(t, p.cluster.URL()))
+func (p *Postgres) SuperuserURL(tb testing.TB) string {
+	tb.Helper()
+	return withDatabase(tb, p.cluster.SuperuserURL(), databaseOf(tb, p.cluster.URL()))
 }
 
 // Stop stops Postgres in good order and keeps it down until Start.
-func (p *Postgres) Stop(t testing.TB) { t.Helper(); p.halt(t, syscall.SIGINT) }
+func (p *Postgres) Stop(tb testing.TB) { tb.Helper(); p.halt(tb, syscall.SIGINT) }
 
 // Kill9 kills Postgres' main process, whereupon all others end too, and keeps
 // it down until Start, which recovers.
-func (p *Postgres) Kill9(t testing.TB) { t.Helper(); p.halt(t, syscall.SIGKILL) }
+func (p *Postgres) Kill9(tb testing.TB) { tb.Helper(); p.halt(tb, syscall.SIGKILL) }
 
-func (p *Postgres) halt(t testing.TB, signal syscall.Signal) {
-	t.Helper()
+func (p *Postgres) halt(tb testing.TB, signal syscall.Signal) {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := p.cluster.Halt(ctx, signal); err != nil {
-		t.Fatalf("pgtest: %v", err)
+		tb.Fatalf("pgtest: %v", err)
 	}
 }
 
 // Start starts a stopped or killed Postgres and waits until it can be used.
-func (p *Postgres) Start(t testing.TB) {
-	t.Helper()
+func (p *Postgres) Start(tb testing.TB) {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := p.cluster.Resume(ctx); err != nil {
-		t.Fatalf("pgtest: %v", err)
+		tb.Fatalf("pgtest: %v", err)
 	}
 }
 
 // Pause freezes every process of Postgres: connections stay open, nothing
 // answers.
-func (p *Postgres) Pause(t testing.TB) { t.Helper(); p.signalAll(t, syscall.SIGSTOP) }
+func (p *Postgres) Pause(tb testing.TB) { tb.Helper(); p.signalAll(tb, syscall.SIGSTOP) }
 
 // Resume thaws a paused Postgres.
-func (p *Postgres) Resume(t testing.TB) { t.Helper(); p.signalAll(t, syscall.SIGCONT) }
+func (p *Postgres) Resume(tb testing.TB) { tb.Helper(); p.signalAll(tb, syscall.SIGCONT) }
 
-func (p *Postgres) signalAll(t testing.TB, signal syscall.Signal) {
-	t.Helper()
+func (p *Postgres) signalAll(tb testing.TB, signal syscall.Signal) {
+	tb.Helper()
 	main := p.cluster.Info().PID
 	// The main process first, so that it starts no more of them.
-	for _, pid := range append([]int{main}, children(t, main)...) {
+	for _, pid := range append([]int{main}, children(tb, main)...) {
 		_ = syscall.Kill(pid, signal) // one that has just ended is as good
 	}
 }

@@ -21,42 +21,42 @@ var databases atomic.Int64
 // URL returns the connection URL, for the owning role, of a fresh database with
 // the newest schema. Every call makes another one; it is dropped when the test
 // ends, even if connections to it are left open.
-func URL(t testing.TB) string {
-	t.Helper()
-	s := require(t)
+func URL(tb testing.TB) string {
+	tb.Helper()
+	s := require(tb)
 	s.template.Do(func() { s.templateErr = s.makeTemplate() })
 	if s.templateErr != nil {
-		t.Fatalf("pgtest: make the database that tests copy: %v", s.templateErr)
+		tb.Fatalf("pgtest: make the database that tests copy: %v", s.templateErr)
 	}
-	return s.database(t, templateName)
+	return s.database(tb, templateName)
 }
 
 // EmptyURL is like URL, but the database is empty: no schema, no tables.
-func EmptyURL(t testing.TB) string {
-	t.Helper()
-	return require(t).database(t, "template0")
+func EmptyURL(tb testing.TB) string {
+	tb.Helper()
+	return require(tb).database(tb, "template0")
 }
 
 // ReaderURL returns the URL of the same database as URL returned, for the role
 // mooring_reader, which may only read.
-func ReaderURL(t testing.TB, ownerURL string) string {
-	t.Helper()
-	return withDatabase(t, require(t).cluster.ReaderURL(), databaseOf(t, ownerURL))
+func ReaderURL(tb testing.TB, ownerURL string) string {
+	tb.Helper()
+	return withDatabase(tb, require(tb).cluster.ReaderURL(), databaseOf(tb, ownerURL))
 }
 
 // SuperuserURL returns the URL of the same database for the superuser, for
 // tests that end other sessions or look at what only Postgres sees.
-func SuperuserURL(t testing.TB, ownerURL string) string {
-	t.Helper()
-	return withDatabase(t, require(t).cluster.SuperuserURL(), databaseOf(t, ownerURL))
+func SuperuserURL(tb testing.TB, ownerURL string) string {
+	tb.Helper()
+	return withDatabase(tb, require(tb).cluster.SuperuserURL(), databaseOf(tb, ownerURL))
 }
 
 // require returns the shared cluster, or skips or fails the test.
-func require(t testing.TB) *server {
-	t.Helper()
+func require(tb testing.TB) *server {
+	tb.Helper()
 	s, err := sharedServer()
 	if err != nil {
-		unavailable(t, err)
+		unavailable(tb, err)
 	}
 	return s
 }
@@ -64,13 +64,13 @@ func require(t testing.TB) *server {
 // unavailable ends a test that can't have Postgres. A laptop without it is
 // excused; a build server is not, and neither is a Postgres that is there but
 // does not work.
-func unavailable(t testing.TB, err error) {
-	t.Helper()
+func unavailable(tb testing.TB, err error) {
+	tb.Helper()
 	missing, ok := errors.AsType[*embedded.NotInstalledError](err)
 	if !ok || os.Getenv("CI") == "true" {
-		t.Fatalf("pgtest: %v", err)
+		tb.Fatalf("pgtest: %v", err)
 	}
-	t.Skipf("pgtest: needs a PostgreSQL server; install one with: %s (%v)", missing.Command, err)
+	tb.Skipf("pgtest: needs a PostgreSQL server; install one with: %s (%v)", missing.Command, err)
 }
 
 func (s *server) makeTemplate() error {
@@ -86,29 +86,29 @@ func (s *server) makeTemplate() error {
 	return migrateSchema(ctx, address)
 }
 
-func (s *server) database(t testing.TB, template string) string {
-	t.Helper()
+func (s *server) database(tb testing.TB, template string) string {
+	tb.Helper()
 	name := "test_" + strconv.FormatInt(databases.Add(1), 10)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := s.execute(ctx, "CREATE DATABASE "+name+" OWNER mooring TEMPLATE "+template+" STRATEGY file_copy"); err != nil {
-		t.Fatalf("pgtest: %v", err)
+		tb.Fatalf("pgtest: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := s.execute(ctx, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			t.Errorf("pgtest: %v", err)
+			tb.Errorf("pgtest: %v", err)
 		}
 	})
-	return withDatabase(t, s.cluster.URL(), name)
+	return withDatabase(tb, s.cluster.URL(), name)
 }
 
-func withDatabase(t testing.TB, address, name string) string {
-	t.Helper()
+func withDatabase(tb testing.TB, address, name string) string {
+	tb.Helper()
 	changed, err := replaceDatabase(address, name)
 	if err != nil {
-		t.Fatalf("pgtest: %v", err)
+		tb.Fatalf("pgtest: %v", err)
 	}
 	return changed
 }
@@ -122,11 +122,11 @@ func replaceDatabase(address, name string) (string, error) {
 	return parsed.String(), nil
 }
 
-func databaseOf(t testing.TB, address string) string {
-	t.Helper()
+func databaseOf(tb testing.TB, address string) string {
+	tb.Helper()
 	parsed, err := url.Parse(address)
 	if err != nil || len(parsed.Path) < 2 {
-		t.Fatal("pgtest: not a connection URL that URL or EmptyURL returned")
+		tb.Fatal("pgtest: not a connection URL that URL or EmptyURL returned")
 	}
 	return parsed.Path[1:]
 }

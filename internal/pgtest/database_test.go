@@ -4,7 +4,7 @@ package pgtest_test
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -63,7 +63,7 @@ func TestDatabaseIsDroppedThoughInUse(t *testing.T) {
 func TestManyDatabasesAtOnce(t *testing.T) {
 	t.Parallel()
 	for i := range 8 {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
 			t.Parallel()
 			require.NotEqual(t, "0", ask(t, pgtest.URL(t), tables))
 		})

@@ -105,7 +105,7 @@ func TestNothingIsLeftBehindByKill(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	lines := bufio.NewScanner(output)
-	for lines.Scan() && !strings.HasPrefix(lines.Text(), "directory ") { //nolint:revive // it reads on
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "directory ") {
 	}
 	folder := clusterFolder(t, lines.Text())
 	require.DirExists(t, folder)

@@ -96,18 +96,18 @@ func publicBase() string {
 
 // Dir makes a folder that every user may enter, for tests that run a server
 // with an embedded database of its own. It is removed when the test ends.
-func Dir(t testing.TB) string {
-	t.Helper()
+func Dir(tb testing.TB) string {
+	tb.Helper()
 	directory, err := os.MkdirTemp(publicBase(), "mooring-pgtest-") //nolint:usetesting // others may not enter t.TempDir's
 	if err == nil {
 		err = os.Chmod(directory, 0o711) //nolint:gosec // see above
 	}
 	if err != nil {
-		t.Fatalf("pgtest: %v", err)
+		tb.Fatalf("pgtest: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := os.RemoveAll(directory); err != nil {
-			t.Errorf("pgtest: %v", err)
+			tb.Errorf("pgtest: %v", err)
 		}
 	})
 	return directory

@@ -8,9 +8,9 @@ import (
 )
 
 // children lists the processes whose parent is pid.
-func children(t testing.TB, pid int) []int {
-	t.Helper()
-	output, _ := exec.CommandContext(t.Context(), "/usr/bin/pgrep", "-P", strconv.Itoa(pid)).Output() // fails if there are none
+func children(tb testing.TB, pid int) []int {
+	tb.Helper()
+	output, _ := exec.CommandContext(tb.Context(), "/usr/bin/pgrep", "-P", strconv.Itoa(pid)).Output() // fails if there are none
 	var found []int
 	for _, field := range strings.Fields(string(output)) {
 		if child, err := strconv.Atoi(field); err == nil {

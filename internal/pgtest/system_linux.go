@@ -9,11 +9,11 @@ import (
 )
 
 // children lists the processes whose parent is pid.
-func children(t testing.TB, pid int) []int {
-	t.Helper()
+func children(tb testing.TB, pid int) []int {
+	tb.Helper()
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		t.Fatalf("pgtest: %v", err)
+		tb.Fatalf("pgtest: %v", err)
 	}
 	var found []int
 	for _, entry := range entries {
@@ -43,7 +43,7 @@ func fastBase() (string, bool) {
 	if err := syscall.Statfs(folder, &stat); err != nil {
 		return "", false
 	}
-	if stat.Bavail*uint64(stat.Bsize) < room { //nolint:gosec // a block has a positive size
+	if stat.Bavail*uint64(stat.Bsize) < room {
 		return "", false
 	}
 	return folder, syscall.Access(folder, 7) == nil

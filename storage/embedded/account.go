@@ -27,7 +27,7 @@ type account struct {
 // owner of the data directory, else postgres, else nobody. Daemons of other
 // programs may run as nobody too, so it comes last, but every system has it.
 func chooseAccount(where paths, wanted string) (account, error) {
-	self := account{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())} //nolint:gosec // ids are 32 bits wide
+	self := account{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}
 	self.name = userName(self.uid)
 
 	owner, exists, err := ownerOf(where.cluster)
@@ -161,7 +161,7 @@ func stepsTo(path string) []string {
 
 // dataDirAdvice says how to make a data directory reachable.
 func dataDirAdvice(blocked string) string {
-	return fmt.Sprintf("Choose a data directory elsewhere, for example /var/lib/mooring; or run the server as an ordinary user; or let others pass through that directory: chmod o+x %s", blocked)
+	return "Choose a data directory elsewhere, for example /var/lib/mooring; or run the server as an ordinary user; or let others pass through that directory: chmod o+x " + blocked
 }
 
 // give makes the account the owner of path.

@@ -165,7 +165,7 @@ func TestClosedParentDirectory(t *testing.T) {
 	require.Contains(t, err.Error(), "chmod o+x "+closed)
 	require.Contains(t, err.Error(), "/var/lib/mooring")
 
-	require.NoError(t, os.Chmod(closed, 0o711)) //nolint:gosec // the advice
+	require.NoError(t, os.Chmod(closed, 0o711))
 	require.True(t, answers(t, start(t, config).URL()), "the advice helps")
 }
 
@@ -176,9 +176,9 @@ func TestClosedProgramDirectory(t *testing.T) {
 	closed := filepath.Join(publicDir(t), "closed")
 	require.NoError(t, os.Mkdir(closed, 0o700))
 	bin := filepath.Join(closed, "bin")
-	require.NoError(t, os.Mkdir(bin, 0o755)) //nolint:gosec // programs
+	require.NoError(t, os.Mkdir(bin, 0o755))
 	for _, name := range []string{"postgres", "initdb"} {
-		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"), 0o755)) //nolint:gosec // programs
+		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"), 0o755))
 	}
 	config.BinDir = bin
 	_, err := Start(t.Context(), config)

@@ -95,7 +95,7 @@ func (c *Cluster) fetch(ctx context.Context, version embeddedpostgres.PostgresVe
 		RuntimePath(filepath.Join(work, "runtime")).
 		BinariesPath(unpacked).
 		DataPath(filepath.Join(work, "runtime") + "/.").
-		Port(uint32(port))) //nolint:gosec // a port
+		Port(uint32(port)))
 
 	// The library's download can't be cancelled. Its goroutine owns the work
 	// folder and ends with the download, at the latest with the process, which

@@ -14,9 +14,9 @@ import (
 func fakePrograms(t *testing.T, scripts map[string]string) string {
 	t.Helper()
 	directory := filepath.Join(publicDir(t), "bin")
-	require.NoError(t, os.Mkdir(directory, 0o755)) //nolint:gosec // programs
+	require.NoError(t, os.Mkdir(directory, 0o755))
 	for name, script := range scripts {
-		require.NoError(t, os.WriteFile(filepath.Join(directory, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755)) //nolint:gosec // programs
+		require.NoError(t, os.WriteFile(filepath.Join(directory, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755))
 	}
 	return directory
 }

@@ -21,7 +21,7 @@ func lockDataDir(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the data directory: %w", err)
 	}
-	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // a file descriptor is small
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		content, _ := io.ReadAll(io.LimitReader(file, 32))
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(content)))
@@ -46,6 +46,6 @@ func lockDataDir(path string) (*os.File, error) {
 // a process that is being forked at this moment has the file open too, until it
 // becomes another program.
 func unlock(file *os.File) error {
-	err := syscall.Flock(int(file.Fd()), syscall.LOCK_UN) //nolint:gosec // a file descriptor is small
+	err := syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
 	return errors.Join(err, file.Close())
 }

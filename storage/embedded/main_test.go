@@ -122,7 +122,7 @@ func publicCopy(t *testing.T, program string) string {
 	content, err := os.ReadFile(program)
 	require.NoError(t, err)
 	target := filepath.Join(publicDir(t), "program")
-	require.NoError(t, os.WriteFile(target, content, 0o755)) //nolint:gosec // to be run by others
+	require.NoError(t, os.WriteFile(target, content, 0o755))
 	return target
 }
 
@@ -136,7 +136,7 @@ func publicDirIn(t *testing.T, base string) string {
 	t.Helper()
 	directory, err := os.MkdirTemp(base, "mooring-embedded-test-") //nolint:usetesting // see publicDir
 	require.NoError(t, err)
-	require.NoError(t, os.Chmod(directory, 0o755)) //nolint:gosec // see publicDir
+	require.NoError(t, os.Chmod(directory, 0o755))
 	directory, err = filepath.EvalSymlinks(directory)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -154,7 +154,7 @@ func publicDirIn(t *testing.T, base string) string {
 func testConfig(t *testing.T) Config {
 	t.Helper()
 	binDir := os.Getenv("MOORING_TEST_POSTGRES_BIN")
-	look := search{account: account{uid: uint32(os.Geteuid())}, binDir: binDir} //nolint:gosec // 32 bits wide
+	look := search{account: account{uid: uint32(os.Geteuid())}, binDir: binDir}
 	if _, found := look.find(t.Context()); !found {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("no PostgreSQL: %v", look.skipped)
@@ -164,7 +164,7 @@ func testConfig(t *testing.T) Config {
 	// Clusters are mostly files, which are quicker to make in memory.
 	base := "/tmp"
 	var memory syscall.Statfs_t
-	if err := syscall.Statfs("/dev/shm", &memory); err == nil && memory.Bavail*uint64(memory.Bsize) > 2<<30 { //nolint:gosec // positive
+	if err := syscall.Statfs("/dev/shm", &memory); err == nil && memory.Bavail*uint64(memory.Bsize) > 2<<30 {
 		base = "/dev/shm"
 	}
 	return Config{DataDir: filepath.Join(publicDirIn(t, base), "data"), BinDir: binDir, Unsafe: true, Download: DownloadNever}
@@ -175,7 +175,7 @@ func start(t *testing.T, config Config) *Cluster {
 	t.Helper()
 	cluster, err := Start(t.Context(), config)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, cluster.Stop(context.Background())) }) //nolint:usetesting // t.Context has ended by then
+	t.Cleanup(func() { require.NoError(t, cluster.Stop(context.Background())) })
 	return cluster
 }
 

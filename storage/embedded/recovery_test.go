@@ -178,17 +178,17 @@ func TestOtherVersionIsNeverWiped(t *testing.T) {
 func TestInterruptedInitdb(t *testing.T) {
 	t.Parallel()
 	config := testConfig(t)
-	real := Config{BinDir: config.BinDir}
+	proper := Config{BinDir: config.BinDir}
 
 	// An initdb that dies half-way, as if killed.
-	look := search{account: account{uid: uint32(os.Geteuid())}, binDir: real.BinDir} //nolint:gosec // 32 bits wide
+	look := search{account: account{uid: uint32(os.Geteuid())}, binDir: proper.BinDir}
 	found, ok := look.find(t.Context())
 	require.True(t, ok)
 	config.BinDir = filepath.Join(publicDir(t), "bin")
-	require.NoError(t, os.Mkdir(config.BinDir, 0o755)) //nolint:gosec // to be run by others
+	require.NoError(t, os.Mkdir(config.BinDir, 0o755))
 	require.NoError(t, os.Symlink(found.program("postgres"), filepath.Join(config.BinDir, "postgres")))
 	script := "#!/bin/sh\nfor last; do case $last in --pgdata=*) mkdir ${last#*=}; echo 15 > ${last#*=}/PG_VERSION;; esac; done\necho disk on fire\nkill -9 $$\n"
-	require.NoError(t, os.WriteFile(filepath.Join(config.BinDir, "initdb"), []byte(script), 0o755)) //nolint:gosec // to be run by others
+	require.NoError(t, os.WriteFile(filepath.Join(config.BinDir, "initdb"), []byte(script), 0o755))
 	_, err := Start(t.Context(), config)
 	var failure *StartError
 	require.ErrorAs(t, err, &failure)
@@ -200,7 +200,7 @@ func TestInterruptedInitdb(t *testing.T) {
 	leftover := filepath.Join(config.DataDir, newClusterPrefix+"123", "cluster")
 	require.NoError(t, os.MkdirAll(leftover, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(leftover, "PG_VERSION"), []byte("15\n"), 0o600))
-	config.BinDir = real.BinDir
+	config.BinDir = proper.BinDir
 	cluster := start(t, config)
 	require.True(t, answers(t, cluster.URL()))
 	require.False(t, exists(leftover))
@@ -239,7 +239,7 @@ func TestDiscover(t *testing.T) {
 	config := testConfig(t)
 	_, err := Discover(config.DataDir)
 	require.ErrorIs(t, err, ErrNotRunning)
-	require.NoError(t, os.Mkdir(config.DataDir, 0o755)) //nolint:gosec // as users make it
+	require.NoError(t, os.Mkdir(config.DataDir, 0o755))
 	_, err = Discover(config.DataDir)
 	require.ErrorIs(t, err, ErrNotRunning)
 
