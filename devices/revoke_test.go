@@ -153,7 +153,26 @@ func TestTwoTokensLiveAtMost(t *testing.T) {
 	}
 	require.Len(t, live(), 2)
 
-	_, _, err := admin.Rotate(t.Context(), "a", Rotation{Now: true})
+	// They wait for each other.
+	conn := sql(t, url)
+	tx, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `SELECT FROM mooring.devices FOR NO KEY UPDATE`)
+	require.NoError(t, err)
+	go func() {
+		defer close(done)
+		if _, _, err := admin.Rotate(t.Context(), "a", Rotation{}); err != nil {
+			t.Error(err)
+		}
+	}()
+	watcher := sql(t, url)
+	eventually(t, func() bool {
+		return scan[bool](t, watcher, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`)
+	}, "the rotation waits for the other one")
+	require.NoError(t, tx.Commit(t.Context()))
+	<-done
+
+	_, _, err = admin.Rotate(t.Context(), "a", Rotation{Now: true})
 	require.NoError(t, err)
 	require.Len(t, live(), 1)
 	_, _, err = admin.Rotate(t.Context(), "nobody", Rotation{})

@@ -337,7 +337,7 @@ func TestCloseWritesEverything(t *testing.T) {
 	require.NoError(t, r.Close(t.Context()))
 	require.Equal(t, sessions, scan[int](t, conn, `SELECT count(*) FROM mooring.sessions WHERE disconnected_at IS NOT NULL AND next_seq IS NOT NULL`))
 	require.Equal(t, 2*sessions-1, scan[int](t, conn, `SELECT sum(rows_in) FROM mooring.sessions`))
-	require.Equal(t, "the server stopped", scan[string](t, conn, `SELECT reason FROM mooring.sessions WHERE id = $1`, ids[0]))
+	require.Equal(t, "the server stopped", scan[string](t, conn, `SELECT reason FROM mooring.sessions WHERE id = $1 AND disconnected_at > last_seen_at`, ids[0]))
 	require.Equal(t, "stopped", scan[string](t, conn, `SELECT end_reason FROM mooring.gateways`))
 }
 
