@@ -241,7 +241,8 @@ COMMENT ON COLUMN mooring.refusals.raw IS 'the beginning of the frame as it came
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'mooring_reader') THEN
-        CREATE ROLE mooring_reader NOLOGIN;
+        -- The owner becomes a member, so that `mooring dsn` can take the role on.
+        CREATE ROLE mooring_reader NOLOGIN ROLE CURRENT_USER;
     END IF;
 EXCEPTION
     WHEN duplicate_object OR unique_violation THEN
@@ -280,6 +281,9 @@ BEGIN
     END LOOP;
     GRANT SELECT ON ALL TABLES IN SCHEMA mooring_layout TO mooring_reader;
     ALTER DEFAULT PRIVILEGES IN SCHEMA mooring_layout GRANT SELECT ON TABLES TO mooring_reader;
+    IF EXISTS (SELECT FROM pg_roles, unnest(rolconfig) AS setting WHERE rolname = 'mooring_reader' AND setting LIKE 'search_path=%mooring_layout%') THEN
+        RETURN; -- somebody has seen to it, for all databases
+    END IF;
     BEGIN
         EXECUTE format('ALTER ROLE mooring_reader IN DATABASE %I SET search_path = mooring, mooring_layout, public', current_database());
     EXCEPTION WHEN insufficient_privilege THEN
