@@ -159,10 +159,14 @@ func scale(wait time.Duration, by float64) time.Duration {
 	return time.Duration(float64(wait) * by)
 }
 
-// bufferRows is what a device holds: ten seconds of rows, and some windows of
-// frames.
+// bufferRows is what a device holds: some windows of frames, and two seconds of
+// rows. While the buffer is full, it makes no more.
 func (d *device) bufferRows() int {
-	return int(min(max(10_000_000/d.period, 64*int64(d.run.cfg.Rows)), 100_000))
+	rows := 64 * int64(d.run.cfg.Rows)
+	if d.run.cfg.Rate > 0 {
+		rows = min(max(rows, 2_000_000/d.period), 100_000)
+	}
+	return int(rows)
 }
 
 // produce appends the rows that are due, whole frames of them.
