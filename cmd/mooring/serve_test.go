@@ -140,6 +140,9 @@ func TestServe(t *testing.T) {
 	boiler.send(t, 100)
 	require.Equal(t, [][]string{{"100", "20", "119"}},
 		query(t, data, "SELECT count(*), min(value), max(value) FROM readings WHERE device = 'boiler-7' AND metric = 'temperature'"))
+	require.Eventually(t, func() bool { // the wide view is made in the background
+		return len(query(t, data, "SELECT to_regclass('env') WHERE to_regclass('env') IS NOT NULL")) == 1
+	}, patience, 50*time.Millisecond)
 	require.Len(t, query(t, data, "SELECT ts, device, temperature, door FROM env"), 100)
 
 	listed := mooring(t, "device", "list", "--data-dir", data, "--json")
