@@ -99,7 +99,7 @@ func ownerOf(path string) (owner account, exists bool, err error) {
 // (4 read, 1 execute or pass). The account has its primary group alone, since
 // this process drops all others with root.
 func (a account) mayPass(stat *syscall.Stat_t, need uint32) bool {
-	mode := uint32(stat.Mode)
+	mode := uint32(stat.Mode) //nolint:unconvert // 16 bits wide on macOS
 	switch {
 	case a.uid == stat.Uid:
 		return mode>>6&need == need
@@ -173,17 +173,4 @@ func (a account) give(path string) error {
 		return fmt.Errorf("give %s to user %s: %w", path, a.name, err)
 	}
 	return nil
-}
-
-// alike gives path the owner of the data directory, so that a server that ran
-// as root once does not lock out the ordinary user who owns the directory.
-func alike(path, dataDir string) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	owner, exists, err := ownerOf(dataDir)
-	if err != nil || !exists {
-		return err
-	}
-	return os.Chown(path, int(owner.uid), int(owner.gid))
 }

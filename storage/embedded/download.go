@@ -152,7 +152,7 @@ func publish(unpacked, target string) error {
 		if info.IsDir() || mode&0o100 != 0 {
 			mode |= 0o111
 		}
-		return os.Chmod(path, mode)
+		return os.Chmod(path, mode) //nolint:gosec // nobody else can write there
 	})
 	if err != nil {
 		return err

@@ -57,15 +57,12 @@ func createCluster(ctx context.Context, config Config, who account, installation
 		return fmt.Errorf("make a cluster: %w", err)
 	}
 	defer os.RemoveAll(work)
-	if err := who.give(work); err != nil {
-		return err
-	}
 	// In a file, because command lines can be read by everybody.
 	secret := filepath.Join(work, "password")
 	if err := os.WriteFile(secret, []byte(superuserPassword+"\n"), 0o600); err != nil {
 		return fmt.Errorf("make a cluster: %w", err)
 	}
-	if err := who.give(secret); err != nil {
+	if err := errors.Join(who.give(secret), who.give(work)); err != nil {
 		return err
 	}
 
@@ -93,11 +90,7 @@ func createCluster(ctx context.Context, config Config, who account, installation
 		return &StartError{Step: "initdb", Err: err, Tail: lastLines(output, 20)}
 	}
 
-	access := "# Written by Mooring once; yours to change.\nhost all all 127.0.0.1/32 scram-sha-256\n"
-	if err := os.WriteFile(filepath.Join(made, "pg_hba.conf"), []byte(access), 0o600); err != nil {
-		return fmt.Errorf("make a cluster: %w", err)
-	}
-	if err := appendLine(filepath.Join(made, "postgresql.conf"), "include_if_exists = '"+settingsFile+"'"); err != nil {
+	if err := configureCluster(made); err != nil {
 		return fmt.Errorf("make a cluster: %w", err)
 	}
 	if err := os.Rename(made, clusterDir); err != nil {
@@ -109,21 +102,25 @@ func createCluster(ctx context.Context, config Config, who account, installation
 	return syncDirectory(filepath.Dir(clusterDir))
 }
 
-func appendLine(path, line string) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+// configureCluster writes what stays as it is for the life of the cluster; the
+// rest is in the settings file.
+func configureCluster(made string) error {
+	// The directory belongs to the user that runs Postgres; see files.go.
+	inside, err := os.OpenRoot(made)
 	if err != nil {
 		return err
 	}
-	_, err = file.WriteString("\n" + line + "\n")
+	defer inside.Close()
+	access := "# Written by Mooring once; yours to change.\nhost all all 127.0.0.1/32 scram-sha-256\n"
+	if err := inside.WriteFile("pg_hba.conf", []byte(access), 0o600); err != nil {
+		return err
+	}
+	file, err := inside.OpenFile("postgresql.conf", os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString("\ninclude_if_exists = '" + settingsFile + "'\n")
 	return errors.Join(err, file.Sync(), file.Close())
-}
-
-func syncDirectory(path string) error {
-	directory, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(directory.Sync(), directory.Close())
 }
 
 func lastLines(text string, count int) string {

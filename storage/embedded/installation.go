@@ -96,7 +96,7 @@ func (s *search) candidates(ctx context.Context) []string {
 	}
 	if program, err := exec.LookPath("pg_config"); err == nil {
 		limited, cancel := context.WithTimeout(ctx, 5*time.Second)
-		if output, err := exec.CommandContext(limited, program, "--bindir").Output(); err == nil {
+		if output, err := exec.CommandContext(limited, program, "--bindir").Output(); err == nil { //nolint:gosec // from the PATH
 			add(strings.TrimSpace(string(output)))
 		}
 		cancel()

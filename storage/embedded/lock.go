@@ -17,7 +17,7 @@ import (
 // kernel's and ends with the process, however that ends; the number in the file
 // only serves the error message.
 func lockDataDir(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := openOwn(path, os.O_RDWR)
 	if err != nil {
 		return nil, fmt.Errorf("lock the data directory: %w", err)
 	}
@@ -32,9 +32,6 @@ func lockDataDir(path string) (*os.File, error) {
 	}
 	if err == nil {
 		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	}
-	if err == nil {
-		err = alike(path, filepath.Dir(path))
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock the data directory with %s: %w", path, err), file.Close())

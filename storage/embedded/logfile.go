@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 )
 
@@ -18,14 +17,11 @@ const logLimit = 16 << 20
 // openLog opens the log for Postgres to append to and returns where its new
 // words begin.
 func openLog(path string) (file *os.File, offset int64, err error) {
-	file, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	file, err = openOwn(path, os.O_WRONLY|os.O_APPEND)
 	if err != nil {
 		return nil, 0, fmt.Errorf("open the log of Postgres: %w", err)
 	}
 	info, err := file.Stat()
-	if err == nil {
-		err = alike(path, filepath.Dir(path))
-	}
 	if err != nil {
 		return nil, 0, errors.Join(err, file.Close())
 	}
@@ -43,21 +39,20 @@ func rotateLog(path string, limit int64) error {
 	if err != nil {
 		return err
 	}
-	source, err := os.Open(path)
+	source, err := openOwn(path, os.O_RDWR)
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	target, err := os.OpenFile(path+".1", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	target, err := openOwn(path+".1", os.O_WRONLY|os.O_TRUNC)
 	if err != nil {
 		return err
 	}
 	_, err = io.Copy(target, source)
-	err = errors.Join(err, target.Close(), alike(path+".1", filepath.Dir(path)))
-	if err != nil {
+	if err := errors.Join(err, target.Close()); err != nil {
 		return err
 	}
-	return os.Truncate(path, 0)
+	return source.Truncate(0)
 }
 
 // logTail returns the last lines written from offset on.

@@ -117,12 +117,14 @@ func (s *server) stop(t *testing.T) {
 	require.NoError(t, s.cmd.Wait())
 }
 
+// publicCopy copies a program to where every user can run it. Another process
+// does it: a file that this one has open for writing can't be run while any
+// child is being forked.
 func publicCopy(t *testing.T, program string) string {
 	t.Helper()
-	content, err := os.ReadFile(program)
-	require.NoError(t, err)
 	target := filepath.Join(publicDir(t), "program")
-	require.NoError(t, os.WriteFile(target, content, 0o755))
+	require.NoError(t, exec.CommandContext(t.Context(), "cp", program, target).Run())
+	require.NoError(t, os.Chmod(target, 0o755))
 	return target
 }
 

@@ -20,7 +20,9 @@ type pidFile struct {
 	status string // "starting", "ready", "stopping"; "" while not yet written
 }
 
-func pidFilePath(clusterDir string) string { return filepath.Join(clusterDir, "postmaster.pid") }
+const pidFileName = "postmaster.pid"
+
+func pidFilePath(clusterDir string) string { return filepath.Join(clusterDir, pidFileName) }
 
 // readPIDFile reads postmaster.pid; found is false if there is none. While
 // Postgres starts, lines are missing.
@@ -64,19 +66,24 @@ func running(clusterDir string) (file pidFile, live bool, err error) {
 // the id of this process instead: Postgres knows that its own parent can't be
 // the culprit.
 func disarmPIDFile(clusterDir string) (disarmed bool, err error) {
-	path := pidFilePath(clusterDir)
 	file, live, err := running(clusterDir)
 	if err != nil || live || file.pid <= 0 || errors.Is(syscall.Kill(file.pid, 0), syscall.ESRCH) {
 		return false, err
 	}
-	content, err := os.ReadFile(path)
+	// The directory belongs to the user that runs Postgres; see files.go.
+	inside, err := os.OpenRoot(clusterDir)
 	if err != nil {
-		return false, fmt.Errorf("read stale %s: %w", path, err)
+		return false, fmt.Errorf("change stale postmaster.pid: %w", err)
+	}
+	defer inside.Close()
+	content, err := inside.ReadFile(pidFileName)
+	if err != nil {
+		return false, fmt.Errorf("change stale postmaster.pid: %w", err)
 	}
 	_, rest, _ := strings.Cut(string(content), "\n")
 	// Written in place, so that owner and mode stay.
-	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"+rest), 0o600); err != nil {
-		return false, fmt.Errorf("rewrite stale %s: %w", path, err)
+	if err := inside.WriteFile(pidFileName, []byte(strconv.Itoa(os.Getpid())+"\n"+rest), 0o600); err != nil {
+		return false, fmt.Errorf("change stale postmaster.pid: %w", err)
 	}
 	return true, nil
 }

@@ -37,7 +37,7 @@ func environment(home string) []string {
 // command prepares a program of Postgres' to be run as the account, in its own
 // session, with directory as its working directory.
 func (a account) command(ctx context.Context, directory, program string, arguments ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, program, arguments...)
+	cmd := exec.CommandContext(ctx, program, arguments...) //nolint:gosec // a program of an installation
 	cmd.Dir = directory
 	cmd.Env = environment(directory)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -52,24 +52,35 @@ func (a account) command(ctx context.Context, directory, program string, argumen
 // run runs a short program to its end and returns what it said. With
 // dieWithUs it is ended when this process dies, where the system can do that.
 func (a account) run(ctx context.Context, dieWithUs bool, directory, program, input string, arguments ...string) (string, error) {
-	cmd := a.command(ctx, directory, program, arguments...)
 	if dieWithUs {
 		// Linux ties the child to the thread that forked it.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		endWithParent(cmd.SysProcAttr)
 	}
-	if input != "" {
-		cmd.Stdin = strings.NewReader(input)
-	}
-	output, err := cmd.CombinedOutput()
-	if err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
+	for {
+		cmd := a.command(ctx, directory, program, arguments...)
+		if dieWithUs {
+			endWithParent(cmd.SysProcAttr)
 		}
-		return string(output), a.explain(err)
+		if input != "" {
+			cmd.Stdin = strings.NewReader(input)
+		}
+		output, err := cmd.CombinedOutput()
+		switch {
+		case err == nil:
+			return string(output), nil
+		case ctx.Err() != nil:
+			return string(output), ctx.Err()
+		case errors.Is(err, syscall.ETXTBSY):
+			// A program just unpacked by this process is open for writing in
+			// any child that is being forked at this moment (golang/go#22315).
+			if err := pause(ctx, 10*time.Millisecond); err != nil {
+				return "", err
+			}
+		default:
+			return string(output), a.explain(err)
+		}
 	}
-	return string(output), nil
 }
 
 // explain adds what is known about a refused start of a program.

@@ -29,7 +29,7 @@ func settings(config Config, port int, memory int64, compression string) map[str
 	if config.Unsafe {
 		buffers = 64 * mebibyte // several such clusters may run at once
 	}
-	values := map[string]string{
+	values := map[string]string{ //nolint:gosec // no password among them
 		// Reachable from this machine alone, by password alone. No Unix socket:
 		// its path would have to be short and its folder writable.
 		"listen_addresses":        "127.0.0.1",

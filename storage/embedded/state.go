@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strconv"
 )
 
@@ -83,26 +82,4 @@ func (s state) write(path string) error {
 		return err
 	}
 	return replaceFile(path, append(content, '\n'))
-}
-
-// replaceFile writes a file that only its owner can read, in one step: a crash
-// leaves the old content or the new.
-func replaceFile(path string, content []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name()) // fails once it has been renamed
-	_, err = file.Write(content)
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err == nil {
-		err = alike(file.Name(), filepath.Dir(path))
-	}
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
 }

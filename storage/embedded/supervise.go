@@ -54,7 +54,7 @@ func (c *Cluster) supervise(ctx context.Context) {
 			wait = min(2*wait, lastRestartWait)
 
 		case <-restart.C:
-			p, err := c.launch()
+			p, err := c.launch() //nolint:contextcheck // Stop ends it in good order
 			if err != nil {
 				c.logger.Error("can't start postgres again", "error", err, "next_try_in", wait)
 				restart.Reset(wait)
