@@ -62,6 +62,12 @@ func TestLatestIsRightAtOnceAndAfterSettling(t *testing.T) {
 	write(2, 1000, wire.Value{}, boolean(true), wire.Value{})
 	require.Equal(t, 3, f.requireLatest(t, "another channel"))
 	require.Equal(t, 1, f.marks(t), "rows in order need no mark of their own")
+	write(9, -1000, wire.Value{}, wire.Value{}, text("before the mark; not the newest, though"))
+	write(10, -100, wire.Value{}, wire.Value{}, wire.Value{})
+	f.requireLatest(t, "a row before the mark")
+	require.Equal(t, 2, f.marks(t), "the second late row is in the stretch of the first")
+	require.Equal(t, 1, one[int](t, f.url, "SELECT count(*) FROM mooring.latest_pending WHERE until < now() + interval '1 day'"),
+		"a late row opens a stretch with an end")
 	f.settle(t, true)
 	require.Zero(t, f.marks(t))
 	require.Equal(t, 3, f.requireLatest(t, "settled"))
@@ -97,6 +103,19 @@ func TestLatestAfterCrash(t *testing.T) {
 	require.Equal(t, 2, one[int](t, f.url, "SELECT mooring.recover_latest(100)"))
 	require.Zero(t, f.marks(t))
 	require.Equal(t, 8, f.requireLatest(t, "recovered"))
+}
+
+// A late row that alone has a channel's reading is not missed while the mark of
+// the newer rows is there.
+func TestLatestFindsLateRowBeforeMark(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, pgtest.URL(t))
+	for seq, at := range []int64{1000, 2000, 500} {
+		var b batch
+		b.add(f.devices[0], f.mixed, uint64(seq), base+at, number(1), wire.Value{}, map[int64]wire.Value{500: text("only here")}[at])
+		f.write(t, &b)
+	}
+	require.Equal(t, 2, f.requireLatest(t, "before settling"))
 }
 
 // Rows of random age, over two gateways, with settling at random times: the

@@ -100,6 +100,13 @@ func TestTwoStoresAtOnce(t *testing.T) {
 			})
 		}
 	}
+	for n := range 12 {
+		all.Go(func() {
+			if err := stores[n%2].partitions.ensure(t.Context(), []time.Time{time.Now().AddDate(0, 0, -n/4-100)}); err != nil {
+				t.Errorf("ensure: %v", err)
+			}
+		})
+	}
 	all.Wait()
 	require.Equal(t, 2*2*67, stores[0].stored(t))
 }

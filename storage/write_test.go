@@ -46,6 +46,15 @@ func TestRowsAreStoredAsSent(t *testing.T) {
 	require.Equal(t, 6, one[int](t, f.url, "SELECT count(*) FROM mooring.readings WHERE device = 'dev-1'"))
 }
 
+func TestPostgresTime(t *testing.T) {
+	t.Parallel()
+	require.Zero(t, postgresTime(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()))
+	require.Equal(t, int64(1), postgresTime(time.Date(2000, 1, 1, 0, 0, 0, 1000, time.UTC).UnixMicro()))
+	for _, early := range []int64{math.MinInt64, math.MinInt64 + postgresEpoch, math.MinInt64 + postgresEpoch + 1} {
+		require.Equal(t, int64(math.MinInt64+1), postgresTime(early), "neither wrapped nor -infinity")
+	}
+}
+
 func TestEmptyBatch(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, pgtest.URL(t))
