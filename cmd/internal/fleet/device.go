@@ -98,11 +98,7 @@ func (d *device) bootUp() error {
 	}
 	d.boots++
 	if r.cfg.Faults != FaultsNone {
-		residue := int64(r.plan.Run%(cycle/bootsApart))*bootsApart + int64(boot.Number%bootsApart)
-		boot.Base += residue - boot.Base%cycle
-		if boot.Base > boot.born.UnixMilli() {
-			boot.Base -= cycle
-		}
+		boot.Base = d.base(boot.Base, boot.Number)
 		boot.leap(random, r.rates.jumps)
 		boot.until = boot.born.Add(spread(random, r.rates.reboot))
 	}
@@ -135,6 +131,17 @@ func (d *device) bootUp() error {
 	}()
 	d.current.Store(boot)
 	return nil
+}
+
+// base is the base time of a boot that begins now: a little before, and apart
+// from those of other boots and runs.
+func (d *device) base(now int64, number int) int64 {
+	residue := int64(d.run.plan.Run%(cycle/bootsApart))*bootsApart + int64(number%bootsApart)
+	base := now + residue - now%cycle
+	if base > now {
+		base -= cycle
+	}
+	return base
 }
 
 // leap plans the leaps of the boot's clock: whole cycles, up to 2 minutes.

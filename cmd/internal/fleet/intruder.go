@@ -46,6 +46,14 @@ type intruder struct {
 	decoder *wire.Decoder
 }
 
+func newIntruder(r *run, number int) *intruder {
+	return &intruder{
+		run:     r,
+		random:  rand.New(rand.NewPCG(r.cfg.Seed, mix(saltRefusal+uint64(number)))), //nolint:gosec // reproducible on purpose
+		encoder: wire.NewEncoder(), decoder: wire.NewDecoder(wire.Limits{}),
+	}
+}
+
 // intruders is how many there are at a time.
 func (r *run) intruders() int {
 	switch {
@@ -61,11 +69,7 @@ func (r *run) intruders() int {
 // intrude does one misdeed after the other, in an order that the seed decides,
 // until ctx ends. What was disturbed is tried again later.
 func (r *run) intrude(ctx context.Context, number int) {
-	in := &intruder{
-		run:     r,
-		random:  rand.New(rand.NewPCG(r.cfg.Seed, mix(saltRefusal+uint64(number)))), //nolint:gosec // reproducible on purpose
-		encoder: wire.NewEncoder(), decoder: wire.NewDecoder(wire.Limits{}),
-	}
+	in := newIntruder(r, number)
 	deck := misdeeds()
 	in.random.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
 	timer := time.NewTimer(0)

@@ -57,6 +57,14 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err := cfg.validate(); err != nil {
 		return Result{}, err
 	}
+	r, err := newRun(cfg)
+	if err != nil {
+		return Result{}, err
+	}
+	return r.all(ctx)
+}
+
+func newRun(cfg Config) (*run, error) {
 	r := &run{
 		cfg: cfg, rates: faultRates[cfg.Faults], started: time.Now(),
 		plan: &Plan{
@@ -65,6 +73,7 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 		},
 	}
 	r.layout = r.plan.Layout()
+	r.reported = r.started
 	for i := range r.latencies {
 		r.latencies[i] = newLatencies()
 	}
@@ -74,25 +83,28 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 		Devices: len(cfg.Tokens), Rate: cfg.Rate, Rows: cfg.Rows, Faults: string(cfg.Faults),
 	})
 	if err != nil {
-		return Result{}, err
+		return nil, err
 	}
 	r.ledger = ledger
-	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	r.reported = r.started
-	r.life = life
 	for index, token := range cfg.Tokens {
 		r.devices = append(r.devices, newDevice(r, index, token))
 	}
-	err = r.measure(ctx)
+	return r, nil
+}
+
+// all is the run from beginning to end.
+func (r *run) all(ctx context.Context) (Result, error) {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	r.life = life
+	err := r.measure(ctx)
 	r.settle(ctx)
 	end()
 	for _, d := range r.devices {
 		d.stop()
 	}
 	r.report(PhaseDone)
-	result := r.result()
-	return result, errors.Join(err, r.ledger.close())
+	return r.result(), errors.Join(err, r.ledger.close())
 }
 
 // measure is the part of the run in which devices make rows and break.
