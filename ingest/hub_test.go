@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -44,35 +45,47 @@ func TestTakeoverByANewerConnection(t *testing.T) {
 func TestTakeoverRace(t *testing.T) {
 	t.Parallel()
 	sv := serve(t, quick(), newFakeStore())
-	rounds := 40
+	rounds := 60
 	if testing.Short() {
 		rounds = 5
 	}
 	for round := range rounds {
-		device := 100 + round
+		id := 100 + round
 		const racers = 6
 		var racing sync.WaitGroup
-		results := make([]*deviceResult, racers)
+		devices, sessions := make([]*device, racers), make([]int64, racers)
 		for n := range racers {
 			conn, in, response := sv.handshake(t, "GET", wire.StreamPath, map[string][]string{
-				"Authorization": {"Bearer token-" + itoa(device)},
+				"Authorization": {fmt.Sprintf("Bearer token-%d", id)},
 			})
 			require.Equal(t, 101, response.StatusCode)
 			d := newDevice(t, conn, in, nil)
-			racing.Go(func() { results[n] = d.race() })
+			devices[n] = d
+			racing.Go(func() {
+				if _, err := d.conn.Write(masked(0x82, d.encoder.Hello(wire.Hello{}))); err != nil {
+					return
+				}
+				opcode, payload, err := d.message()
+				for err == nil && opcode == opPing { // the first one comes at random
+					opcode, payload, err = d.message()
+				}
+				welcome, _ := d.decoder.Welcome(payload)
+				sessions[n] = welcome.Session
+			})
 		}
 		racing.Wait()
-		var winner *deviceResult
-		for _, r := range results {
-			if !r.closed {
-				require.Nil(t, winner, "one stays")
-				winner = r
+		newest := slices.Index(sessions, slices.Max(sessions))
+		for n, d := range devices {
+			require.NotZero(t, sessions[n], "everybody is welcomed first")
+			if n != newest {
+				d.closesWith(wire.CloseReplaced, true)
 			}
 		}
-		require.NotNil(t, winner)
-		for _, r := range results {
-			require.LessOrEqual(t, r.session, winner.session, "the newest stays")
-		}
+		winner := devices[newest]
+		winner.send(winner.encoder.Ping(wire.Ping{Echo: 5}))
+		pong, err := winner.decoder.Pong(winner.next())
+		require.NoError(t, err, "the newest stays")
+		require.Equal(t, uint64(5), pong.Echo)
 		winner.conn.Close()
 		eventually(t, func() bool { return len(sv.registry.endings()) == (round+1)*racers }, "every session ends once")
 	}
@@ -81,48 +94,11 @@ func TestTakeoverRace(t *testing.T) {
 		require.False(t, seen[end.Session])
 		seen[end.Session] = true
 	}
+	eventually(t, func() bool { return sv.gateway.Stats().Connections == 0 }, "all have gone")
 	sv.gateway.hub.mu.Lock()
 	defer sv.gateway.hub.mu.Unlock()
 	require.Empty(t, sv.gateway.hub.devices)
 	require.Empty(t, sv.gateway.hub.slots)
-}
-
-type deviceResult struct {
-	*device
-	session int64
-	closed  bool
-}
-
-// race says HELLO and waits whether it is replaced.
-func (d *device) race() *deviceResult {
-	r := &deviceResult{device: d}
-	_, err := d.conn.Write(masked(0x82, wire.NewEncoder().Hello(wire.Hello{})))
-	for err == nil {
-		_ = d.conn.SetReadDeadline(time.Now().Add(150 * time.Millisecond))
-		if _, err = d.in.Peek(1); err != nil {
-			return r // nothing more came
-		}
-		var opcode byte
-		var payload []byte
-		opcode, payload, err = d.message()
-		if opcode == opClose {
-			r.closed = true
-			d.conn.Close()
-			return r
-		}
-		if welcome, e := d.decoder.Welcome(payload); e == nil {
-			r.session = welcome.Session
-		}
-	}
-	r.closed = true
-	return r
-}
-
-func itoa(n int) string {
-	if n < 10 {
-		return string(rune('0' + n))
-	}
-	return itoa(n/10) + itoa(n%10)
 }
 
 func TestDropDevice(t *testing.T) {

@@ -33,6 +33,23 @@ type outbox struct {
 
 var encoders = sync.Pool{New: func() any { return wire.NewEncoder() }}
 
+// welcome queues WELCOME, the first frame, and makes the session known by its
+// number at the same moment: whoever replaces it comes after WELCOME, and whoever
+// was welcomed can be sent commands.
+func (s *session) welcome(maxReceive int, welcome wire.Welcome) {
+	encoder := encoders.Get().(*wire.Encoder)
+	defer encoders.Put(encoder)
+	frame := encoder.Welcome(welcome)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if maxReceive > 0 {
+		s.maxReceive = min(maxReceive, maxServerMessage)
+	}
+	s.number.Store(welcome.Session)
+	s.outbox.queue = appendMessage(s.outbox.queue, opBinary, frame)
+	s.kick()
+}
+
 // enqueue queues one frame. A device that lets the queue fill up does not
 // read: the session is closed SLOW_READER. It reports whether the frame fit.
 func (s *session) enqueue(encode func(*wire.Encoder) []byte) bool {

@@ -258,24 +258,16 @@ func (s *session) open(hello wire.Hello) bool {
 		beat = min(max(time.Duration(hello.Heartbeat)*time.Second, MinHeartbeat), MaxHeartbeat)
 	}
 	s.heartbeat.Store(int64(beat))
-	s.number.Store(info.Session)
 
-	s.mu.Lock()
-	if hello.MaxReceive > 0 {
-		s.maxReceive = min(hello.MaxReceive, maxServerMessage)
-	}
-	s.mu.Unlock()
-	s.enqueue(func(encoder *wire.Encoder) []byte {
-		return encoder.Welcome(wire.Welcome{
-			Time:      time.Now().UnixMilli(),
-			Session:   info.Session,
-			Heartbeat: int(beat / time.Second),
-			MaxFrame:  g.cfg.MaxFrame,
-			Window:    g.cfg.Window,
-			Spread:    int(g.cfg.Spread / time.Second),
-			Next:      info.Next,
-			HasNext:   info.HasNext,
-		})
+	s.welcome(hello.MaxReceive, wire.Welcome{
+		Time:      time.Now().UnixMilli(),
+		Session:   info.Session,
+		Heartbeat: int(beat / time.Second),
+		MaxFrame:  g.cfg.MaxFrame,
+		Window:    g.cfg.Window,
+		Spread:    int(g.cfg.Spread / time.Second),
+		Next:      info.Next,
+		HasNext:   info.HasNext,
 	})
 	g.hub.claim(s)
 	return true

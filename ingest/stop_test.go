@@ -29,7 +29,9 @@ func TestStopDrains(t *testing.T) {
 		all = append(all, d)
 	}
 	mute := sv.connect(t, 50) // never said anything
-	eventually(t, func() bool { return sv.gateway.Stats().Frames == devices }, "all rows are in")
+	eventually(t, func() bool {
+		return sv.gateway.Stats().Frames == devices && len(sv.gateway.hub.snapshot()) == devices+1
+	}, "all rows are in")
 
 	stopped := make(chan error, 2)
 	go func() { stopped <- sv.gateway.Stop(t.Context()) }()

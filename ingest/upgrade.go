@@ -91,7 +91,10 @@ func plainRequest(r *http.Request, speaks bool) *http.Request {
 // begin makes an upgraded connection a session and starts its goroutine.
 func (g *Gateway) begin(socket *gws.Conn, raw *link, device Device, remote string, begun int64) bool {
 	if !g.enter() {
-		_ = raw.Conn.Close() // Stop began while the handshake was under way
+		// Stop began while the handshake was under way.
+		_ = raw.SetWriteDeadline(time.Now().Add(g.cfg.CloseTimeout))
+		_ = raw.send(appendClose(nil, closeDrain))
+		_ = raw.Conn.Close()
 		g.metrics.refusals.WithLabelValues("stopping").Inc()
 		return false
 	}
