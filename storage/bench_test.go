@@ -2,6 +2,7 @@ package storage
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -89,4 +90,24 @@ func BenchmarkWrite(b *testing.B) {
 			b.ReportMetric(float64(rows.count)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 		})
 	}
+}
+
+// Bringing the last known values of 1,000 devices × 5 channels to the database,
+// which happens twice a minute while they send.
+func BenchmarkSettle(b *testing.B) {
+	f := newFixture(b, pgtest.URL(b))
+	var rows batch
+	seq := uint64(0)
+	for b.Loop() {
+		b.StopTimer()
+		rows = batch{rows: rows.rows[:0]}
+		for device := range int32(1000) {
+			rows.series(device, f.numbers, seq, 1)
+		}
+		seq++
+		f.write(b, &rows)
+		b.StartTimer()
+		require.NoError(b, f.tracker.settle(b.Context(), f.pool, time.Now().Add(settleEvery), false))
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/1000, "µs/pair")
 }
