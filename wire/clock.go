@@ -6,7 +6,7 @@ import "math"
 // without ever overflowing.
 type clock struct {
 	millis int64 // of the row before, or of the first row of regular ones
-	micros int64 // 0 to 999, of a server's time stamp
+	micros int64 // what a server's time stamp has beside millis
 	step   int64 // microseconds; 0: dt moves millis
 }
 
@@ -14,9 +14,6 @@ func (c *clock) start(head *DataHead, serverTime int64) {
 	*c = clock{millis: head.T0, step: head.Step}
 	if head.ServerTime {
 		c.millis, c.micros = serverTime/1000, serverTime%1000
-		if c.micros < 0 {
-			c.millis, c.micros = c.millis-1, c.micros+1000
-		}
 	}
 }
 

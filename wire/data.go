@@ -190,8 +190,8 @@ func (d *Decoder) advance(row *Row) (refusal Code, ok bool) {
 	return refusal, true
 }
 
-// decodeRow decodes the values of a row. Those of a row that is refused whole
-// are only looked at for their structure.
+// decodeRow decodes the values of a row, refused ones as nil. Those of a row that
+// is refused whole are only looked at for their structure.
 func (d *Decoder) decodeRow(row *Row, seq uint64, refusal Code) bool {
 	channels := d.data.layout.Channels
 	for i := range row.Values {
@@ -207,11 +207,8 @@ func (d *Decoder) decodeRow(row *Row, seq uint64, refusal Code) bool {
 			d.refuse(CodeMalformed, "vals", err)
 			return false
 		}
-		if code != 0 {
-			*value = Value{}
-			if refusal == 0 {
-				d.runs.add(seq, i, code, len(channels))
-			}
+		if code != 0 && refusal == 0 {
+			d.runs.add(seq, i, code, len(channels))
 		}
 	}
 	return true

@@ -276,3 +276,59 @@ func TestErrorsNameFieldAndLimit(t *testing.T) {
 	_, err = decoder.Ping([]byte{0x91, 0x01})
 	require.EqualError(t, err, "frame refused (4200 BAD_FRAME): type: is 1, not 5")
 }
+
+// TestCountsAreCheckedBeforeMemoryIsTaken: a count is worth nothing if the bytes
+// for it are missing.
+func TestCountsAreCheckedBeforeMemoryIsTaken(t *testing.T) {
+	t.Parallel()
+	decoder := NewDecoder(Limits{})
+	_, err := decoder.Layout([]byte{0x94, 0x02, 0x03, 0xc0, 0xdc, 0x01, 0x00, 0x91})
+	require.ErrorIs(t, err, errMoreThanFit)
+	_, err = decoder.DataHead([]byte{0x97, 0x03, 0x05, 0x01, 0xc0, 0xdc, 0x01, 0x00, 0xa1})
+	require.ErrorIs(t, err, errMoreThanFit)
+}
+
+// TestValuesOfRefusedRowsAreNotReported, beside the row itself.
+func TestValuesOfRefusedRowsAreNotReported(t *testing.T) {
+	t.Parallel()
+	decoder, row := NewDecoder(Limits{Newest: 1}), new(Row)
+	frame := encodeData(t, &Data{Rows: []Row{{Time: 1000, Values: []Value{{Kind: ValueBool}}}, {Time: 0, Values: []Value{{Kind: ValueBool}}}}})
+	rows, err := decodeAll(decoder, frame, numberLayout(1), row)
+	require.NoError(t, err)
+	require.Equal(t, 1, rows)
+	require.Equal(t, []Reject{
+		{Seq: 0, N: 1, Channel: WholeRow, Code: CodeTimeFuture},
+		{Seq: 1, N: 1, Channel: 0, Code: CodeType},
+	}, decoder.Rejects())
+	require.Equal(t, Value{}, row.Values[0])
+}
+
+// TestPackedValuesNeedAStep, or what follows them would be read as dt.
+func TestPackedValuesNeedAStep(t *testing.T) {
+	t.Parallel()
+	frame := []byte{0x98, 0x03, 0x00, 0x01, 0x00, 0x01, 0x00, 0xd5, extInt16, 0x01, 0x00, 0x07}
+	rows, err := decodeAll(NewDecoder(Limits{}), frame, numberLayout(1), new(Row))
+	require.Zero(t, rows)
+	require.ErrorIs(t, err, errPackStep)
+}
+
+// TestFirstValueDecides within a frame too.
+func TestFirstValueDecides(t *testing.T) {
+	t.Parallel()
+	frame := encodeData(t, &Data{Names: []string{"a"}, Rows: []Row{
+		{Values: []Value{{Kind: ValueNil}}}, {Values: []Value{{Kind: ValueBool}}}, {Values: []Value{{Kind: ValueInt}}},
+	}})
+	decoder := NewDecoder(Limits{})
+	require.Equal(t, KindBool, infer(t, decoder, frame).Channels[0].Kind)
+	require.Equal(t, []Reject{{Seq: 2, N: 1, Channel: 0, Code: CodeType}}, decoder.Rejects())
+}
+
+// TestSurplusValuesAreNoExtraElement: what vals has too many must not pass for an
+// element of a later version.
+func TestSurplusValuesAreNoExtraElement(t *testing.T) {
+	t.Parallel()
+	frame := []byte{0x98, 0x03, 0x00, 0x01, 0x00, 0x01, 0x00, 0x93, 0x00, 0x07, 0x08}
+	rows, err := decodeAll(NewDecoder(Limits{}), frame, numberLayout(1), new(Row))
+	require.Zero(t, rows)
+	require.ErrorIs(t, err, errCount)
+}

@@ -14,7 +14,8 @@ var pow10 = [maxExp10 + 1]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9
 const valueDepth = 2
 
 // value reads one value for a channel (PROTOCOL §5.9). A code other than 0
-// refuses the value alone; an error means that the frame is broken.
+// refuses the value alone, which then is nil; an error means that the frame is
+// broken.
 func (r *reader) value(value *Value, channel *Channel, maxText int) (Code, error) {
 	code, err := r.peek()
 	if err != nil {
