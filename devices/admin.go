@@ -17,12 +17,14 @@ import (
 // Admin is an operator's view of the devices. It needs no gateway; what it
 // changes reaches every gateway of the database at once.
 type Admin struct {
-	pool *pgxpool.Pool
+	pool    *pgxpool.Pool
+	sockets *sockets
 }
 
 // OpenAdmin connects to a migrated database.
 func OpenAdmin(ctx context.Context, url string) (*Admin, error) {
-	config, err := poolConfig(url, 2)
+	sockets := newSockets()
+	config, err := poolConfig(url, 2, sockets)
 	if err != nil {
 		return nil, err
 	}
@@ -31,14 +33,20 @@ func OpenAdmin(ctx context.Context, url string) (*Admin, error) {
 		return nil, fmt.Errorf("open the device registry: %w", err)
 	}
 	if err := pool.Ping(ctx); err != nil {
+		sockets.cut()
 		pool.Close()
 		return nil, fmt.Errorf("open the device registry: %w", err)
 	}
-	return &Admin{pool: pool}, nil
+	return &Admin{pool: pool, sockets: sockets}, nil
 }
 
-// Close lets go of the connections.
-func (a *Admin) Close() { a.pool.Close() }
+// Close lets go of the connections. It does not wait for a database that does
+// not answer.
+func (a *Admin) Close() {
+	timer := time.AfterFunc(time.Second, a.sockets.cut)
+	defer timer.Stop()
+	a.pool.Close()
+}
 
 // The limits of what describes a device.
 const (

@@ -228,7 +228,7 @@ func TestPostgresAway(t *testing.T) {
 	require.Equal(t, known.Device, device)
 	cluster.Resume(t)
 
-	cluster.Kill9(t)
+	cluster.Stop(t)
 	temporary(unknown.Token)
 	began := time.Now()
 	_, err = r.OpenSession(t.Context(), startOf(known.Device))

@@ -19,6 +19,7 @@ type Registry struct {
 	metrics     *metrics
 	collected   *prometheus.Registry
 	pool        *pgxpool.Pool
+	sockets     *sockets
 	incarnation int32 // which start of this gateway
 	opened      time.Time
 
@@ -54,7 +55,8 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 		book: newBook(), openings: newOpenings(config.Waiting), recheck: make(chan struct{}, 1), suspected: make(chan struct{}, 1),
 		cache: newCache(config.CacheSize, config.RefusedSize, config.CacheFor, config.RefusedFor),
 	}
-	pooled, err := poolConfig(config.URL, config.Connections)
+	r.sockets = newSockets()
+	pooled, err := poolConfig(config.URL, config.Connections, r.sockets)
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +73,7 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 		err = config.Registerer.Register(collected)
 	}
 	if err != nil {
+		r.sockets.cut()
 		listener.disconnect(ctx)
 		r.pool.Close()
 		return nil, fmt.Errorf("open the device registry: %w", err)
@@ -91,13 +94,14 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 
 // poolConfig reads a URL. Connecting is bounded, so that a database which is
 // away is found to be away.
-func poolConfig(url string, connections int) (*pgxpool.Config, error) {
+func poolConfig(url string, connections int, sockets *sockets) (*pgxpool.Config, error) {
 	pooled, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err) // pgx leaves the password out
 	}
 	pooled.MaxConns = int32(connections)
 	pooled.ConnConfig.ConnectTimeout = 3 * time.Second
+	pooled.ConnConfig.DialFunc = sockets.dial
 	if pooled.ConnConfig.RuntimeParams["application_name"] == "" {
 		pooled.ConnConfig.RuntimeParams["application_name"] = "mooring devices"
 	}
@@ -116,12 +120,15 @@ func (r *Registry) Close(ctx context.Context) error {
 
 func (r *Registry) close(ctx context.Context) error {
 	defer r.hurry()
-	r.stop()
 	// What is under way may finish while there is time.
-	release := context.AfterFunc(ctx, r.hurry)
-	r.running.Wait()
-	release()
+	release := context.AfterFunc(ctx, func() {
+		r.hurry()
+		r.sockets.cut()
+	})
+	defer release()
 	defer r.pool.Close()
+	r.stop()
+	r.running.Wait()
 	if r.config.Registerer != nil {
 		defer r.config.Registerer.Unregister(r.collected)
 	}
