@@ -186,3 +186,20 @@ func TestDataRefusesWhatHasNoForm(t *testing.T) {
 		})
 	}
 }
+
+// TestServerTimeKeepsDistances: FuzzData found that a first dt other than 0 does
+// not come back. Without t0 the encoder has nothing to count it from.
+func TestServerTimeKeepsDistances(t *testing.T) {
+	t.Parallel()
+	// DATA, seq 48, n 2, t0 nil, layout 49, step 0, [dt 48, 48, dt 48, 48]
+	frame := []byte("\x97\x03\x30\x02\xc0\x31\x00\x94\x30\x30\x30\x30")
+	decoder := NewDecoder(Limits{})
+	head, _, rows, err := decodeRows(decoder, frame, 1_000_000)
+	require.NoError(t, err)
+	require.Equal(t, []int64{1_048_000, 1_096_000}, []int64{rows[0].Time, rows[1].Time})
+
+	again := encodeData(t, &Data{Seq: head.Seq, Layout: head.Layout, ServerTime: true, Rows: rows})
+	_, _, rows, err = decodeRows(decoder, again, 1_000_000)
+	require.NoError(t, err)
+	require.Equal(t, []int64{1_000_000, 1_048_000}, []int64{rows[0].Time, rows[1].Time})
+}
