@@ -26,7 +26,7 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 	}
 	err = c.provision(ctx, c.state)
 	if errors.Is(err, errPassword) {
-		c.logger.Warn("the database does not know the password in the state file; setting it again", "file", c.paths.state)
+		c.logger.Warn("the database does not know the passwords in the state file, which is new or another cluster's; setting them", "file", c.paths.state)
 		if err := c.endRun(ctx, c.current.Load()); err != nil {
 			return err
 		}
@@ -159,31 +159,6 @@ func pause(ctx context.Context, duration time.Duration) error {
 	case <-timer.C:
 		return nil
 	}
-}
-
-// replaceSuperuser sets a new password for the superuser of a cluster whose
-// state file was lost, for which a running Postgres has to be stopped.
-func (c *Cluster) replaceSuperuser(ctx context.Context) error {
-	file, live, err := running(c.paths.cluster)
-	if err != nil {
-		return err
-	}
-	if live {
-		p, err := adopt(file.pid) //nolint:contextcheck // watched for longer than the start takes
-		if err != nil {
-			return err
-		}
-		if err := c.endRun(ctx, p); err != nil {
-			return err
-		}
-	}
-	if _, err := disarmPIDFile(c.paths.cluster); err != nil {
-		return err
-	}
-	if err := c.state.write(c.paths.state); err != nil {
-		return err
-	}
-	return c.resetSuperuser(ctx)
 }
 
 // endRun stops a Postgres that is not supervised and waits for what watches it.

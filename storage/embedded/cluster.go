@@ -188,11 +188,7 @@ func (c *Cluster) prepare(ctx context.Context) error {
 		c.state = newState()
 	}
 	if exists {
-		if !found {
-			c.logger.Warn("the file with the database's passwords is missing; setting new ones", "file", c.paths.state)
-			return c.replaceSuperuser(ctx)
-		}
-		return nil
+		return nil // should the passwords be new, bringUp sets them
 	}
 	c.logger.Info("making a database cluster", "data_dir", c.paths.data, "version", c.installation.Version, "bin_dir", c.installation.BinDir)
 	// Passwords first: a cluster must never be there without them.

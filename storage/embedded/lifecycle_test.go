@@ -28,13 +28,14 @@ func TestRestartKeepsDataAndAddress(t *testing.T) {
 	execute(t, first.URL(), "CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (42)")
 	for name, want := range map[string]string{
 		"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "data_checksums": "on",
+		"unix_socket_directories": "", "cluster_name": "mooring",
 		"password_encryption": "scram-sha-256", "listen_addresses": "127.0.0.1", "TimeZone": "UTC", "lc_collate": "C",
 	} {
 		if name == "lc_collate" {
 			require.Equal(t, want, ask(t, first.URL(), "SELECT datcollate FROM pg_database WHERE datname = 'mooring'"))
 			continue
 		}
-		require.Equal(t, want, ask(t, first.URL(), "SHOW "+name), name)
+		require.Equal(t, want, ask(t, first.SuperuserURL(), "SHOW "+name), name)
 	}
 	stop(t, first)
 	require.False(t, alive(first.Info().PID))
@@ -60,6 +61,8 @@ func TestRolesAndSecrets(t *testing.T) {
 		"GRANT USAGE ON SCHEMA mooring TO mooring_reader", "GRANT SELECT ON mooring.samples TO mooring_reader")
 
 	require.Equal(t, "0", ask(t, cluster.ReaderURL(), "SELECT count(*)::text FROM samples"), "found without naming the schema")
+	require.Equal(t, "8GB", ask(t, cluster.ReaderURL(), "SHOW temp_file_limit"))
+	require.Equal(t, "5min", ask(t, cluster.ReaderURL(), "SHOW statement_timeout"))
 	reader, err := pgx.Connect(t.Context(), cluster.ReaderURL())
 	require.NoError(t, err)
 	defer reader.Close(t.Context())

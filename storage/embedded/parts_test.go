@@ -5,8 +5,10 @@ package embedded
 import (
 	"encoding/base64"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -105,4 +107,18 @@ func TestPIDFile(t *testing.T) {
 		require.True(t, found)
 		require.Equal(t, want, file)
 	}
+}
+
+func TestZombieIsNotAlive(t *testing.T) {
+	t.Parallel()
+	child := exec.CommandContext(t.Context(), "/bin/sleep", "600")
+	require.NoError(t, child.Start())
+	require.True(t, alive(child.Process.Pid))
+	require.NoError(t, child.Process.Kill())
+	waitUntil(t, func() bool { return !alive(child.Process.Pid) }) // not waited for: a zombie
+	require.NoError(t, child.Process.Signal(syscall.Signal(0)), "it is still there")
+	require.Error(t, child.Wait())
+	require.False(t, alive(child.Process.Pid))
+	require.False(t, alive(0))
+	require.False(t, alive(-1))
 }
