@@ -105,7 +105,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	case errors.Is(err, errNotWell):
 		return exitFailed
 	default:
-		fmt.Fprintln(stderr, "fleet:", err)
+		fmt.Fprintln(stderr, "fleet:", strings.TrimPrefix(err.Error(), "fleet: "))
 		return exitFailed
 	}
 }

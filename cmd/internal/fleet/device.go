@@ -40,11 +40,10 @@ type liveBoot struct {
 	born   time.Time
 	until  time.Time // when it reboots; zero: never
 
-	next      uint64 // the producer's
-	sent      atomic.Uint64
-	acked     atomic.Uint64
-	online    bool // the client's Run's
-	unsettled atomic.Uint64
+	next   uint64 // the producer's
+	sent   atomic.Uint64
+	acked  atomic.Uint64
+	online bool // the client's Run's
 
 	mu      sync.Mutex
 	refused [][4]int64

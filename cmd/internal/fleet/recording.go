@@ -36,11 +36,11 @@ var ErrRecording = errors.New("fleet: the recording can't be read")
 type recording struct {
 	path    string
 	format  RecordingFormat
-	comma   rune
 	names   []string // of the channels, made fit for the protocol
 	columns []int    // of the channels
 	time    []int    // columns
 	missing []float64
+	parts   []string // of a time; scratch
 
 	rows  int
 	first time.Time
@@ -153,11 +153,11 @@ func channelName(column string, taken []string) string {
 }
 
 func (r *recording) parseTime(record []string) (time.Time, error) {
-	text := record[r.time[0]]
-	for _, column := range r.time[1:] {
-		text += " " + record[column]
+	r.parts = r.parts[:0]
+	for _, column := range r.time {
+		r.parts = append(r.parts, record[column])
 	}
-	text = strings.TrimSpace(text)
+	text := strings.TrimSpace(strings.Join(r.parts, " "))
 	var at time.Time
 	var err error
 	switch r.format.TimeLayout {

@@ -153,7 +153,7 @@ func (r *run) switchOn(ctx context.Context) error {
 				return nil
 			}
 		}
-		if err := d.bootUp(); err != nil {
+		if err := d.bootUp(); err != nil { //nolint:contextcheck // a device lives until the run ends, not until it stops measuring
 			return fmt.Errorf("fleet: device %s: %w", d.token.Name, err)
 		}
 	}
@@ -209,7 +209,7 @@ func (r *run) produce(ctx context.Context, first, every int) {
 	for {
 		now := time.Now()
 		for i := first; i < len(r.devices); i += every {
-			r.devices[i].produce(now, batch, values)
+			r.devices[i].produce(now, batch, values) //nolint:contextcheck // likewise
 		}
 		select {
 		case <-ticker.C:

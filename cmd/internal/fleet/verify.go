@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strconv"
 
 	"mooring/storage"
 	"mooring/wire"
@@ -254,7 +255,7 @@ func show(value wire.Value) string {
 	case wire.ValueText:
 		return fmt.Sprintf("%q", value.Text)
 	case wire.ValueBool:
-		return fmt.Sprint(value.Number != 0)
+		return strconv.FormatBool(value.Number != 0)
 	case wire.ValueNumber, wire.ValueInt, wire.ValueFloat32:
 		return fmt.Sprint(value.Number)
 	default:

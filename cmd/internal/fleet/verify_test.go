@@ -99,7 +99,7 @@ func TestVerify(t *testing.T) {
 		"the origin altered": {func(_ *Ledger, rows stored, i int) {
 			rows[device][i].Values[0].Number++
 		}, &Problem{Kind: ProblemWrong, Channel: "origin"}, func(v *Verdict) uint64 { return v.Wrong }},
-		"never sent": {func(ledger *Ledger, rows stored, i int) {
+		"never sent": {func(_ *Ledger, rows stored, i int) {
 			stray := rows[device][i]
 			stray.Seq = 999
 			rows[device] = append(rows[device], stray)

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mooring/cmd/internal/app"
+	"mooring/cmd/internal/fleet"
+	"mooring/devices"
+	"mooring/internal/pgtest"
+	"mooring/storage"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+func call(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errors bytes.Buffer
+	code = run(t.Context(), args, &out, &errors)
+	return code, out.String(), errors.String()
+}
+
+func TestHelpAndUsage(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{nil, {"--help"}, {"run", "--help"}, {"verify", "--help"}, {"replay", "--help"}} {
+		code, stdout, _ := call(t, args...)
+		require.Equal(t, exitDone, code)
+		require.Contains(t, stdout, "Usage: fleet")
+	}
+	for _, args := range [][]string{{"run"}, {"other"}, {"verify", "--ledger", "absent"}, {"run", "--faults", "all"}} {
+		code, _, stderr := call(t, args...)
+		require.Equal(t, exitUsage, code, stderr)
+		require.Contains(t, stderr, "fleet:")
+	}
+	require.Equal(t, []string{"replay", "--missing=-200", "--x", "-y", "--a=b", "-1"},
+		joinNegative([]string{"replay", "--missing", "-200", "--x", "-y", "--a=b", "-1"}))
+}
+
+// TestFromTokensToVerdict is the way through all three commands against the real
+// server.
+func TestFromTokensToVerdict(t *testing.T) {
+	t.Parallel()
+	database := pgtest.URL(t)
+	server := app.New(app.Config{Location: app.Location{DatabaseURL: database}, Listen: "127.0.0.1:0", Gateway: t.Name()})
+	require.NoError(t, server.Start(t.Context()))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		require.NoError(t, server.Stop(ctx))
+	})
+	url := "ws://" + server.Addr() + "/v1/stream"
+	directory := t.TempDir()
+	tokens, ledger := filepath.Join(directory, "tokens.csv"), filepath.Join(directory, "ledger")
+	added := writeTokens(t, database, tokens)
+
+	code, stdout, stderr := call(t, "run", "--url", url, "--tokens", tokens, "--devices", "2", "--rate", "500",
+		"--for", "1s", "--ledger", ledger, "--json")
+	require.Equal(t, exitDone, code, stderr)
+	require.Contains(t, stderr, "2/2 online", "plain lines where there is no terminal")
+	var result fleet.Result
+	require.NoError(t, json.Unmarshal([]byte(stdout), &result))
+	require.Equal(t, 2, result.Devices)
+	require.Positive(t, result.Acked)
+	require.Equal(t, result.Produced, result.Acked)
+
+	code, stdout, stderr = call(t, "verify", "--database-url", database, "--ledger", ledger)
+	require.Equal(t, exitDone, code, stderr)
+	require.Contains(t, stdout, "clean: nothing acknowledged is missing")
+
+	reader, err := storage.OpenReader(t.Context(), database)
+	require.NoError(t, err)
+	defer reader.Close()
+	_, _, err = reader.Table(t.Context(), "DELETE FROM mooring.samples WHERE seq = 7")
+	require.NoError(t, err)
+	code, stdout, _ = call(t, "verify", "--database-url", database, "--ledger", ledger, "--json")
+	require.Equal(t, exitFailed, code)
+	var verdict fleet.Verdict
+	require.NoError(t, json.Unmarshal([]byte(stdout), &verdict))
+	require.EqualValues(t, 2, verdict.Missing)
+
+	file := filepath.Join(directory, "cellar.csv")
+	require.NoError(t, os.WriteFile(file, []byte("at,depth\n2026-01-01T00:00:00Z,1.5\n2026-01-01T00:01:00Z,-200\n"), 0o600))
+	args := []string{
+		"replay", file, "--url", url, "--device", added[2].Device.Name, "--token", added[2].Token,
+		"--time", "at", "--missing", "-200", "--shift-to-now",
+	}
+	code, stdout, stderr = call(t, args...)
+	require.Equal(t, exitDone, code, stderr)
+	require.Contains(t, stdout, "every row is committed")
+	code, _, stderr = call(t, append(args, "--token", "wrong")...)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "HTTP 401")
+}
+
+func writeTokens(t *testing.T, database, path string) []devices.Added {
+	t.Helper()
+	admin, err := devices.OpenAdmin(t.Context(), database)
+	require.NoError(t, err)
+	defer admin.Close()
+	added, err := admin.AddMany(t.Context(), devices.NewDevices{Prefix: "sim-", Count: 3})
+	require.NoError(t, err)
+	file, err := os.Create(path)
+	require.NoError(t, err)
+	defer file.Close()
+	writer := csv.NewWriter(file)
+	for _, device := range added {
+		require.NoError(t, writer.Write([]string{device.Device.Name, device.Token}))
+	}
+	writer.Flush()
+	return added
+}
+
+// TestUnsettledRunFails: nobody is there.
+func TestUnsettledRunFails(t *testing.T) {
+	t.Parallel()
+	tokens := filepath.Join(t.TempDir(), "tokens.csv")
+	require.NoError(t, os.WriteFile(tokens, []byte("a,b\n"), 0o600))
+	code, stdout, _ := call(t, "run", "--url", "ws://127.0.0.1:1/v1/stream", "--tokens", tokens, "--for", "100ms", "--settle", "100ms")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stdout, "not settled: 1 devices wait for acks")
+}
