@@ -212,7 +212,7 @@ func TestAckStaysWithinWhatTheDeviceTakes(t *testing.T) {
 	d := sv.connect(t, 1)
 	d.send(d.encoder.Hello(wire.Hello{MaxReceive: 256}))
 	d.welcome()
-	d.send(d.encoder.Layout(twoNumbers(1)))
+	d.send(d.encoder.Layout(twoNumbers()))
 	many := rows(1<<40, 200)
 	for i := range many {
 		many[i].Values[i%2] = wire.Value{Kind: wire.ValueText, Text: []byte("x")}

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -10,8 +11,6 @@ import (
 	"runtime"
 	"testing"
 	"time"
-
-	"bufio"
 
 	"github.com/stretchr/testify/require"
 
@@ -87,6 +86,16 @@ func (nowhere) AppendRow(dst []byte, device, layout int32, row *wire.Row) []byte
 	return dst
 }
 
+// unmasked is a client's WebSocket frame whose mask is zeros, so that it can be
+// changed in place.
+func unmasked(payload []byte) []byte {
+	frame := masked(0x82, payload)
+	at := len(frame) - len(payload)
+	clear(frame[at-4 : at])
+	copy(frame[at:], payload)
+	return frame
+}
+
 // BenchmarkSession is the whole way of a frame but the sockets and the store:
 // gws's loop, decoding, the shard, its writer, settling, and the ACK.
 func BenchmarkSession(b *testing.B) {
@@ -111,19 +120,10 @@ func BenchmarkSession(b *testing.B) {
 			}
 			t0 := int(time.Now().Add(-time.Hour).UnixMilli())
 			payload := pack(list{3, uint64(0), rowsPerFrame, t0, 1, 0, values})
-			clear := func(payload []byte) []byte {
-				frame := masked(0x82, payload)
-				at := len(frame) - len(payload)
-				for i := range 4 {
-					frame[at-4+i] = 0
-				}
-				copy(frame[at:], payload)
-				return frame
-			}
 			src := &source{rows: uint64(rowsPerFrame), left: b.N, acked: make(chan struct{}, 1)}
-			src.frame = clear(payload)
+			src.frame = unmasked(payload)
 			src.seqAt = len(src.frame) - len(payload) + 5 // array16, type, uint64
-			src.head = append(clear(encoder.Hello(wire.Hello{})), clear(encoder.Layout(&layout))...)
+			src.head = append(unmasked(encoder.Hello(wire.Hello{})), unmasked(encoder.Layout(&layout))...)
 
 			raw := newLink(src, nil, g.clock)
 			request := &http.Request{Method: http.MethodGet, Header: http.Header{"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}}
@@ -176,7 +176,7 @@ func BenchmarkAcks(b *testing.B) {
 	for b.Loop() {
 		for _, s := range sessions {
 			s.frames++
-			sh.add(b.Context(), &entry{session: s, rows: nil, next: s.frames, received: 1}, 0)
+			_ = sh.add(b.Context(), &entry{session: s, rows: nil, next: s.frames, received: 1}, 0)
 		}
 		batch := sh.take()
 		sh.settle(batch, Outcome{})

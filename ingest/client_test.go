@@ -4,10 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"testing"
@@ -28,7 +28,6 @@ type server struct {
 	registry *fakeRegistry
 	store    *fakeStore
 	addr     string
-	tls      *tls.Config // the client's
 }
 
 // quick is a configuration for tests with real sockets.
@@ -37,15 +36,22 @@ func quick() Config {
 }
 
 // serve starts a server; store may be prepared.
-func serve(t testing.TB, cfg Config, store *fakeStore) *server {
-	t.Helper()
+func serve(tb testing.TB, cfg Config, store *fakeStore) *server {
+	tb.Helper()
 	sv := &server{registry: newFakeRegistry(), store: store}
 	var err error
 	sv.gateway, err = New(cfg, sv.registry, sv.registry, store)
-	require.NoError(t, err)
-	require.NoError(t, sv.gateway.Start(t.Context()))
+	require.NoError(tb, err)
+	sv.listen(tb)
+	return sv
+}
+
+// listen starts the gateway under a real HTTP server, until the test ends.
+func (sv *server) listen(tb testing.TB) {
+	tb.Helper()
+	require.NoError(tb, sv.gateway.Start(tb.Context()))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	sv.addr = listener.Addr().String()
 	mux := http.NewServeMux()
 	mux.Handle(wire.StreamPath, sv.gateway)
@@ -55,17 +61,16 @@ func serve(t testing.TB, cfg Config, store *fakeStore) *server {
 		defer close(done)
 		_ = httpServer.Serve(listener)
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if store.failed.Load() || store.gate != nil {
+		if sv.store != nil && (sv.store.failed.Load() || sv.store.gate != nil) {
 			cancel() // it would never drain
 		}
 		_ = sv.gateway.Stop(ctx)
 		_ = httpServer.Close()
 		<-done
 	})
-	return sv
 }
 
 // device is a raw WebSocket client that can do everything wrong.
@@ -80,24 +85,16 @@ type device struct {
 
 // handshake dials and sends a handshake. Headers replace the usual ones; a nil
 // value removes one.
-func (sv *server) handshake(t testing.TB, method, path string, headers http.Header) (net.Conn, *bufio.Reader, *http.Response) {
-	t.Helper()
+func (sv *server) handshake(tb testing.TB, method, path string, headers http.Header) (net.Conn, *bufio.Reader, reply) {
+	tb.Helper()
 	conn, err := net.Dial("tcp", sv.addr)
-	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close() })
-	in, response := handshakeOver(t, conn, method, path, headers)
-	return conn, in, response
-}
-
-func handshakeOver(t testing.TB, conn net.Conn, method, path string, headers http.Header) (*bufio.Reader, *http.Response) {
-	t.Helper()
+	require.NoError(tb, err)
+	tb.Cleanup(func() { conn.Close() })
 	header := http.Header{
 		"Host": {"gateway.test"}, "Connection": {"keep-alive, Upgrade"}, "Upgrade": {"websocket"},
 		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
 	}
-	for name, values := range headers {
-		header[name] = values
-	}
+	maps.Copy(header, headers)
 	var request bytes.Buffer
 	fmt.Fprintf(&request, "%s %s HTTP/1.1\r\n", method, path)
 	for name, values := range header {
@@ -107,42 +104,57 @@ func handshakeOver(t testing.TB, conn net.Conn, method, path string, headers htt
 	}
 	request.WriteString("\r\n")
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	_, err := conn.Write(request.Bytes())
-	require.NoError(t, err)
+	_, err = conn.Write(request.Bytes())
+	require.NoError(tb, err)
 	in := bufio.NewReader(conn)
 	response, err := http.ReadResponse(in, &http.Request{Method: method})
-	require.NoError(t, err)
-	return in, response
+	require.NoError(tb, err)
+	answered := reply{StatusCode: response.StatusCode, Header: response.Header}
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		body, err := io.ReadAll(response.Body)
+		require.NoError(tb, err)
+		answered.body = string(body)
+	}
+	require.NoError(tb, response.Body.Close())
+	return conn, in, answered
+}
+
+// reply is the answer to a handshake.
+type reply struct {
+	StatusCode int
+	Header     http.Header
+	body       string
 }
 
 // connect makes a connection for device number n, upgraded, nothing sent yet.
-func (sv *server) connect(t testing.TB, n int) *device {
-	t.Helper()
-	conn, in, response := sv.handshake(t, "GET", wire.StreamPath, http.Header{
+func (sv *server) connect(tb testing.TB, n int) *device {
+	tb.Helper()
+	conn, in, response := sv.handshake(tb, "GET", wire.StreamPath, http.Header{
 		"Authorization":          {fmt.Sprintf("Bearer token-%d", n)},
 		"Sec-Websocket-Protocol": {wire.Subprotocol},
 	})
-	require.Equal(t, http.StatusSwitchingProtocols, response.StatusCode)
-	return newDevice(t, conn, in, response.Header)
+	require.Equal(tb, http.StatusSwitchingProtocols, response.StatusCode)
+	return newDevice(tb, conn, in, response.Header)
 }
 
-func newDevice(t testing.TB, conn net.Conn, in *bufio.Reader, header http.Header) *device {
-	return &device{t: t, conn: conn, in: in, header: header, encoder: wire.NewEncoder(), decoder: wire.NewDecoder(wire.Limits{})}
+func newDevice(tb testing.TB, conn net.Conn, in *bufio.Reader, header http.Header) *device {
+	tb.Helper()
+	return &device{t: tb, conn: conn, in: in, header: header, encoder: wire.NewEncoder(), decoder: wire.NewDecoder(wire.Limits{})}
 }
 
 // join connects, says HELLO, reads WELCOME and declares layout 1 with two
 // number channels.
-func (sv *server) join(t testing.TB, n int) *device {
-	t.Helper()
-	d := sv.connect(t, n)
+func (sv *server) join(tb testing.TB, n int) *device {
+	tb.Helper()
+	d := sv.connect(tb, n)
 	d.send(d.encoder.Hello(wire.Hello{BootID: 42}))
 	d.welcome()
-	d.send(d.encoder.Layout(twoNumbers(1)))
+	d.send(d.encoder.Layout(twoNumbers()))
 	return d
 }
 
-func twoNumbers(number uint32) *wire.Layout {
-	return &wire.Layout{Number: number, Name: "env", Channels: []wire.Channel{{Name: "a"}, {Name: "b"}}}
+func twoNumbers() *wire.Layout {
+	return &wire.Layout{Number: 1, Name: "env", Channels: []wire.Channel{{Name: "a"}, {Name: "b"}}}
 }
 
 // masked is a client's WebSocket frame.
@@ -320,17 +332,17 @@ func (d *device) closesWith(code wire.CloseCode, announced bool) {
 }
 
 // eventually polls.
-func eventually(t testing.TB, condition func() bool, what string) {
-	t.Helper()
-	require.Eventually(t, condition, patience, 2*time.Millisecond, what)
+func eventually(tb testing.TB, condition func() bool, what string) {
+	tb.Helper()
+	require.Eventually(tb, condition, patience, 2*time.Millisecond, what)
 }
 
 // counted reads a counter.
-func counted(t testing.TB, counter prometheus.Counter) float64 {
-	t.Helper()
+func counted(tb testing.TB, counter prometheus.Counter) float64 {
+	tb.Helper()
 	registry := prometheus.NewRegistry()
-	require.NoError(t, registry.Register(counter))
+	require.NoError(tb, registry.Register(counter))
 	families, err := registry.Gather()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return families[0].GetMetric()[0].GetCounter().GetValue()
 }

@@ -52,8 +52,7 @@ var (
 // closeFrameError is the reason when the codec refuses a frame.
 func closeFrameError(err error) CloseReason {
 	reason := CloseReason{Code: wire.CloseBadFrame, Text: err.Error(), Label: "bad_frame", goAway: true}
-	var fault *wire.FrameError
-	if errors.As(err, &fault) {
+	if fault, ok := errors.AsType[*wire.FrameError](err); ok {
 		reason.Code = fault.Close
 		if fault.Close == wire.CloseUnknownType {
 			reason.Label = "unknown_type"

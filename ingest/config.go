@@ -150,7 +150,7 @@ func (c Config) validate() error {
 	var faults []error
 	need := func(ok bool, field, want string, is any) {
 		if !ok {
-			faults = append(faults, fmt.Errorf("Config.%s must be %s, not %v", field, want, is))
+			faults = append(faults, fmt.Errorf("field Config.%s must be %s, not %v", field, want, is))
 		}
 	}
 	need(c.MaxConnections > 0, "MaxConnections", "positive", c.MaxConnections)

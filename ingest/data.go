@@ -124,8 +124,8 @@ func (s *session) badHead(scratch *dataScratch, frame []byte, err error) bool {
 	if s.decoder == nil {
 		scratch.decoder.Reset() // it may have learnt names that are this connection's
 	}
-	var body *wire.BodyError
-	if !errors.As(err, &body) {
+	body, ok := errors.AsType[*wire.BodyError](err)
+	if !ok {
 		s.shut(closeFrameError(err))
 		return false
 	}
@@ -138,8 +138,7 @@ func (s *session) badHead(scratch *dataScratch, frame []byte, err error) bool {
 
 // bodyReject is the refusal of a whole frame.
 func bodyReject(err error, head *wire.DataHead) wire.Reject {
-	var body *wire.BodyError
-	if errors.As(err, &body) {
+	if body, ok := errors.AsType[*wire.BodyError](err); ok {
 		return body.Reject()
 	}
 	return wire.Reject{Seq: head.Seq, N: uint64(head.N), Channel: wire.WholeRow, Code: wire.CodeMalformed}

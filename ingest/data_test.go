@@ -22,7 +22,7 @@ func TestRowsAreStoredAndAcknowledged(t *testing.T) {
 	require.Equal(t, uint64(77), welcome.Next)
 	require.True(t, welcome.HasNext)
 
-	d.send(d.encoder.Layout(twoNumbers(1)))
+	d.send(d.encoder.Layout(twoNumbers()))
 	d.data(100, 10)
 	ack := d.ackUpTo(110)
 	require.Zero(t, ack.Rejected)

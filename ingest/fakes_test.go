@@ -192,7 +192,7 @@ func (f *fakeStore) Write(ctx context.Context, _ int, rows []byte, count int) (O
 	f.writes++
 	f.largest = max(f.largest, len(rows))
 	var outcome Outcome
-	for n := 0; n < count; n++ {
+	for range count {
 		row := decodeStored(rows[:binary.BigEndian.Uint16(rows)])
 		rows = rows[binary.BigEndian.Uint16(rows):]
 		key := rowKey{row.device, row.seq, row.time}

@@ -2,8 +2,8 @@ package ingest
 
 import (
 	"encoding/binary"
-	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,7 +31,7 @@ func TestHeartbeatFindsADeadLink(t *testing.T) {
 		5: 15 * time.Second, 20: 30 * time.Second, 30: 45 * time.Second, 120: 180 * time.Second,
 		900: 1350 * time.Second, 2000: 1350 * time.Second, 1: 15 * time.Second, 0: 45 * time.Second,
 	} {
-		t.Run(fmt.Sprint(beat), func(t *testing.T) {
+		t.Run(strconv.Itoa(beat), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := pipe(t, Config{Tick: time.Second})
 				d := p.connect(t, 1)
@@ -67,7 +67,7 @@ func TestHeartbeatIsContentWithAnyByte(t *testing.T) {
 			d.wait(opPing)
 			d.raw(masked(0x8A, nil))
 		}
-		d.send(d.encoder.Layout(twoNumbers(1)))
+		d.send(d.encoder.Layout(twoNumbers()))
 		slow := masked(0x82, d.frame(0, 3))
 		for _, b := range slow {
 			time.Sleep(40 * time.Second)
@@ -92,7 +92,7 @@ func TestHeartbeatPingsWhenTheServerWasSilent(t *testing.T) {
 		d := p.connect(t, 1)
 		d.send(d.encoder.Hello(wire.Hello{Heartbeat: 30}))
 		d.wait(opBinary)
-		d.send(d.encoder.Layout(twoNumbers(1)))
+		d.send(d.encoder.Layout(twoNumbers()))
 		pings := 0
 		for seq := range uint64(60) { // ten minutes of rows
 			time.Sleep(10 * time.Second)
@@ -202,7 +202,7 @@ func TestProgressIsRecorded(t *testing.T) {
 		p := pipe(t, Config{})
 		d := p.connect(t, 1)
 		d.send(d.encoder.Hello(wire.Hello{}))
-		d.send(d.encoder.Layout(twoNumbers(1)))
+		d.send(d.encoder.Layout(twoNumbers()))
 		d.data(10, 5)
 		time.Sleep(31 * time.Second)
 		synctest.Wait()

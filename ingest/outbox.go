@@ -51,13 +51,11 @@ func (s *session) welcome(maxReceive int, welcome wire.Welcome) {
 }
 
 // enqueue queues one frame. A device that lets the queue fill up does not
-// read: the session is closed SLOW_READER. It reports whether the frame fit.
-func (s *session) enqueue(encode func(*wire.Encoder) []byte) bool {
-	if s.tryEnqueue(encode) == nil {
-		return true
+// read: the session is closed SLOW_READER.
+func (s *session) enqueue(encode func(*wire.Encoder) []byte) {
+	if s.tryEnqueue(encode) != nil {
+		s.shut(closeSlowReader)
 	}
-	s.shut(closeSlowReader)
-	return false
 }
 
 // tryEnqueue queues one frame, or tells that it does not fit.

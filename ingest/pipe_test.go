@@ -64,9 +64,11 @@ func (p *piped) connect(t *testing.T, n int) *pipedDevice {
 	d := &pipedDevice{device: newDevice(t, ours, bufio.NewReader(ours), nil), got: make(chan heard, 1000)}
 	go func() {
 		defer close(d.got)
-		if _, err := http.ReadResponse(d.in, nil); err != nil {
+		response, err := http.ReadResponse(d.in, nil)
+		if err != nil {
 			return
 		}
+		_ = response.Body.Close()
 		for {
 			opcode, payload, err := d.messageWhenever()
 			if err != nil {

@@ -51,11 +51,11 @@ type shardCounts struct {
 
 // batch is what one write takes.
 type batch struct {
-	rows  []byte
-	count int
-	notes []note
-	since time.Time // when its first frame came; only with Config.Linger
-	quiet int       // writes in a row that used little of a large buffer
+	rows   []byte
+	count  int
+	notes  []note
+	since  time.Time // when its first frame came; only with Config.Linger
+	needed time.Time // when a write last used a fair part of the buffers
 }
 
 // note is what a batch holds of one session: how far the session is when the

@@ -109,7 +109,6 @@ func (g *Gateway) begin(socket *gws.Conn, raw *link, device Device, remote strin
 		maxReceive: maxServerMessage,
 		flushed:    make(chan struct{}),
 	}
-	//nolint:gosec // cancelled by shut, which every session comes to
 	s.ctx, s.cancel = context.WithCancel(g.life)
 	s.heartbeat.Store(int64(g.cfg.Heartbeat))
 	raw.session = s

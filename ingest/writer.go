@@ -101,19 +101,17 @@ func (sh *shard) write(ctx context.Context, b *batch) (Outcome, error) {
 // recycle makes a written batch the spare one. A buffer that a burst has made
 // large is given up once it has been mostly empty for a while.
 func (sh *shard) recycle(b *batch) {
-	const largeRows, largeNotes, patience = 256 << 10, 1024, 32
-	if cap(b.rows) > largeRows && len(b.rows) < cap(b.rows)/4 ||
-		cap(b.notes) > largeNotes && len(b.notes) < cap(b.notes)/4 {
-		b.quiet++
-	} else {
-		b.quiet = 0
+	const largeRows, largeNotes, patience = 256 << 10, 1024, 10 * time.Second
+	now := time.Now()
+	if (cap(b.rows) <= largeRows || len(b.rows) >= cap(b.rows)/4) &&
+		(cap(b.notes) <= largeNotes || len(b.notes) >= cap(b.notes)/4) {
+		b.needed = now
 	}
 	for i := range b.notes {
 		b.notes[i].session = nil
 	}
-	if b.quiet >= patience {
-		b.rows, b.notes = make([]byte, 0, 2*len(b.rows)), make([]note, 0, 2*len(b.notes))
-		b.quiet = 0
+	if now.Sub(b.needed) > patience {
+		b.rows, b.notes, b.needed = make([]byte, 0, 2*len(b.rows)), make([]note, 0, 2*len(b.notes)), now
 	}
 	b.rows, b.count, b.notes = b.rows[:0], 0, b.notes[:0]
 
