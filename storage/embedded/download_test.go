@@ -63,8 +63,8 @@ func fetchInto(t *testing.T, repository, cache string) (string, error) {
 	return target, c.fetch(t.Context(), downloads[newestMajor], cache, target)
 }
 
-func TestDownload(t *testing.T) {
-	t.Parallel()
+func TestDownload(t *testing.T) { //nolint:paralleltest // sets TMPDIR
+	t.Setenv("TMPDIR", t.TempDir()) // the library leaves an empty file there
 	cache := publicDir(t)
 	target, err := fetchInto(t, mavenRepository(t, false), cache)
 	require.NoError(t, err)
@@ -80,8 +80,8 @@ func TestDownload(t *testing.T) {
 	require.Len(t, entries, 1, "nothing else is left")
 }
 
-func TestDownloadFails(t *testing.T) {
-	t.Parallel()
+func TestDownloadFails(t *testing.T) { //nolint:paralleltest // sets TMPDIR
+	t.Setenv("TMPDIR", t.TempDir()) // the library leaves an empty file there
 	missing := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(missing.Close)
 	gone := httptest.NewServer(http.NotFoundHandler())
@@ -99,8 +99,8 @@ func TestDownloadFails(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-func TestDownloadEndsWithContext(t *testing.T) {
-	t.Parallel()
+func TestDownloadEndsWithContext(t *testing.T) { //nolint:paralleltest // sets TMPDIR
+	t.Setenv("TMPDIR", t.TempDir()) // the library leaves an empty file there
 	release := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
 		if request.Method != http.MethodHead {
