@@ -57,7 +57,7 @@ func (r *reader) fail(field string, err error) {
 
 // cutShort names the end of the frame, which the library reports as EOF.
 func cutShort(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if err != nil && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
 		return ErrTruncated
 	}
 	return err
