@@ -242,6 +242,29 @@ func TestPoisonRule(t *testing.T) {
 	})
 }
 
+func TestPoisonRuleCountsOnlyConnectionsWithData(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := newFakeServer(t)
+		d := start(t, server, nil)
+		defer d.stop()
+		p := server.accept()
+		p.frame(wire.FrameHello)
+		_ = p.socket.WriteClose(4200, nil) // not because of a row
+		d.event(t, client.EventDisconnected)
+		d.rows(t, 2)
+		p = server.accept()
+		p.greet()
+		p.data()
+		_ = p.socket.WriteClose(4200, nil)
+		d.event(t, client.EventDisconnected)
+		p = server.accept()
+		p.greet()
+		require.EqualValues(t, 0, p.data().Seq)
+		require.Zero(t, d.Stats().Poisoned)
+	})
+}
+
 func TestSilenceOfTwoHeartbeatsIsDeath(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

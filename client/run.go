@@ -51,7 +51,7 @@ func (c *Client) Run(ctx context.Context) error {
 		if end.progress {
 			failures, faults = 0, 0
 		}
-		if end.class == wire.ClassFault {
+		if end.class == wire.ClassFault && end.oldest > 0 { // DATA was sent
 			if faults++; faults >= faultsToPoison && c.poison(end.oldest) {
 				faults = 0
 			}
@@ -122,8 +122,6 @@ func (c *Client) attempt(ctx context.Context, workers *sync.WaitGroup) ending {
 	c.mu.Lock()
 	c.stats.Connects++
 	c.stats.Connected = true
-	c.send = c.buffer.head // everything unacknowledged is sent again
-	c.flight.clear()
 	c.window = framesBeforeWelcome
 	c.mu.Unlock()
 	c.event(Event{Kind: EventConnected})
@@ -136,7 +134,7 @@ func (c *Client) attempt(ctx context.Context, workers *sync.WaitGroup) ending {
 		end.oldest = oldest.next
 	}
 	c.flight.clear()
-	c.send = c.buffer.head
+	c.send = c.buffer.head // everything unacknowledged is sent again
 	c.mu.Unlock()
 	return end
 }
