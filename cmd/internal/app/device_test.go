@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -9,8 +10,10 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -230,4 +233,41 @@ func TestTLSAndCertificates(t *testing.T) {
 	forged := connect(t, client.Config{URL: a.URL(), TLS: identity(stranger, "valve")})
 	forged.await(t, func(e client.Event) bool { return e.Kind == client.EventDisconnected && e.Status != 101 })
 	require.Zero(t, forged.Stats().Connects)
+}
+
+// While devices are still connected, a stopping server answers /readyz with the
+// reason, and takes nobody new. This device ignores that it is told to go.
+func TestReadyzWhileDraining(t *testing.T) {
+	t.Parallel()
+	a := startApp(t, Config{Location: Location{DatabaseURL: pgtest.URL(t)}, Grace: Span(3 * time.Second)})
+	_, token, err := openAdmin(t, a).Add(t.Context(), devices.NewDevice{Name: "stubborn"})
+	require.NoError(t, err)
+	line, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", a.Addr())
+	require.NoError(t, err)
+	defer line.Close()
+	_, err = fmt.Fprintf(line, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer %s\r\n\r\n", streamPath, token)
+	require.NoError(t, err)
+	// A session begins with the first frame, here an empty HELLO: [1].
+	_, err = line.Write([]byte{0x82, 0x82, 0, 0, 0, 0, 0x91, 1})
+	require.NoError(t, err)
+	reader := bufio.NewReader(line)
+	answer, err := http.ReadResponse(reader, nil)
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	require.Equal(t, http.StatusSwitchingProtocols, answer.StatusCode)
+	_, err = reader.ReadByte() // of WELCOME: the session is there
+	require.NoError(t, err)
+
+	stopped := make(chan error, 1)
+	go func() { stopped <- a.Stop(context.Background()) }()
+	require.Eventually(t, a.stopping.Load, 10*time.Second, time.Millisecond)
+	status, body := get(t, a, "/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, body, reasonStopping)
+	status, _ = get(t, a, "/healthz")
+	require.Equal(t, http.StatusOK, status)
+	require.NoError(t, <-stopped)
+	_, err = net.DialTimeout("tcp", a.Addr(), time.Second)
+	require.Error(t, err, "nobody listens any more")
 }
