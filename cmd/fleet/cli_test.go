@@ -64,7 +64,7 @@ func TestFromTokensToVerdict(t *testing.T) {
 	code, stdout, stderr := call(t, "run", "--url", url, "--tokens", tokens, "--devices", "2", "--rate", "500",
 		"--for", "1s", "--ledger", ledger, "--json")
 	require.Equal(t, exitDone, code, stderr)
-	require.Contains(t, stderr, "2/2 online", "plain lines where there is no terminal")
+	require.Contains(t, stderr, "rows/s acked", "plain lines where there is no terminal")
 	var result fleet.Result
 	require.NoError(t, json.Unmarshal([]byte(stdout), &result))
 	require.Equal(t, 2, result.Devices)

@@ -20,15 +20,14 @@ const plainEvery = 5 * time.Second
 type runProgress struct {
 	mu     sync.Mutex
 	out    io.Writer
-	length time.Duration // of the measuring; 0: open-ended
-	settle time.Duration
+	length time.Duration            // of the measuring; 0: open-ended
 	bar    *progressbar.ProgressBar // nil: no terminal
 	phase  fleet.Phase
 	last   time.Time
 }
 
-func newRunProgress(out io.Writer, length, settle time.Duration) *runProgress {
-	p := &runProgress{out: out, length: length, settle: settle}
+func newRunProgress(out io.Writer, length time.Duration) *runProgress {
+	p := &runProgress{out: out, length: length}
 	if terminal.IsTerminal(out) {
 		p.bar = newBar(out, length.Milliseconds())
 	}
@@ -62,9 +61,9 @@ func (p *runProgress) every() time.Duration {
 func (p *runProgress) report(progress fleet.Progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	line := fmt.Sprintf("%d/%d online  %.0f rows/s acked  %d of %d rows  ack p50 %s p99 %s",
-		progress.Connected, progress.Devices, progress.RowsPerSecond, progress.Acked, progress.Produced,
-		progress.P50.Round(10*time.Microsecond), progress.P99.Round(10*time.Microsecond))
+	line := fmt.Sprintf("%d/%d online  %.0f rows/s acked  ack p99 %s  %d of %d rows",
+		progress.Connected, progress.Devices, progress.RowsPerSecond,
+		progress.P99.Round(10*time.Microsecond), progress.Acked, progress.Produced)
 	if progress.Phase == fleet.PhaseSettling {
 		line = "settling: " + line
 	}
@@ -77,11 +76,13 @@ func (p *runProgress) report(progress fleet.Progress) {
 		}
 		return
 	}
-	p.bar.Describe(line)
+	const besideBar = 40 // what bar and percentage take of the line
+	p.bar.Describe(line[:min(len(line), max(terminal.Width(p.out)-besideBar, 20))])
 	if p.length == 0 {
 		_ = p.bar.Add(1) // a terminal that is gone shows nothing
 	} else {
-		_ = p.bar.Set64(min(progress.Elapsed, p.length).Milliseconds())
+		// Full only when all is settled, since a full bar goes away.
+		_ = p.bar.Set64(min(progress.Elapsed.Milliseconds(), p.length.Milliseconds()-1))
 	}
 }
 

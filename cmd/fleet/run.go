@@ -52,7 +52,7 @@ func (r *runCommand) Run(ctx context.Context, out *console) error {
 	if err != nil {
 		return err
 	}
-	shown := newRunProgress(out.stderr, r.For, r.Settle)
+	shown := newRunProgress(out.stderr, r.For)
 	result, err := fleet.Run(ctx, fleet.Config{
 		URL: r.URL, Tokens: tokens, Rate: r.Rate, Rows: r.Rows, Channels: r.Channels,
 		For: r.For, Settle: r.Settle, Seed: r.Seed, Faults: fleet.Faults(r.Faults),

@@ -62,6 +62,7 @@ type Result struct {
 	Closes     map[string]uint64 `json:"ends_of_connections,omitempty"`
 	LinkFaults map[string]uint64 `json:"link_faults,omitempty"`
 	Misdeeds   []InputTally      `json:"misdeeds,omitempty"`
+	LastError  string            `json:"last_error,omitempty"` // why a connection or an attempt ended last
 	Latency    Latency           `json:"ack_latency"`
 }
 
@@ -84,6 +85,9 @@ func (r *run) result() Result {
 		RowsSent: t.rowsSent, Frames: t.frames, Bytes: t.bytes, Refused: r.refused.Load(),
 		Connects: t.connects, Reboots: r.reboots.Load(), Dropped: t.dropped, Poisoned: t.poisoned,
 		Closes: t.closes, LinkFaults: t.links, Misdeeds: r.inputs.list(),
+	}
+	if t.lastErr != nil {
+		result.LastError = t.lastErr.Error()
 	}
 	if r.measured > 0 {
 		result.Rate = float64(r.measuredAcked) / r.measured.Seconds()
@@ -158,6 +162,9 @@ func (r *Result) Print(w io.Writer) {
 	fmt.Fprintln(w, style.Bad(fmt.Sprintf("not settled: %d devices wait for acks", len(r.Unsettled))))
 	for _, u := range r.Unsettled[:min(len(r.Unsettled), 20)] {
 		fmt.Fprintf(w, "  %s, boot %d: acknowledged %d of %d rows\n", u.Device, u.Boot, u.Acked, u.Sent)
+	}
+	if r.LastError != "" {
+		fmt.Fprintln(w, "the last connection ended by:", r.LastError)
 	}
 }
 

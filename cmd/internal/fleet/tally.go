@@ -20,6 +20,7 @@ type tallies struct {
 	bytes    uint64
 	dropped  uint64
 	poisoned uint64
+	lastErr  error // why a connection or an attempt ended last
 }
 
 func (t *tallies) disconnected(event client.Event) {
@@ -33,6 +34,9 @@ func (t *tallies) disconnected(event client.Event) {
 		t.closes = make(map[string]uint64)
 	}
 	t.closes[reason]++
+	if event.Err != nil {
+		t.lastErr = event.Err
+	}
 }
 
 func (t *tallies) link(fault linkFault) {
