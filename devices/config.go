@@ -48,6 +48,9 @@ type Config struct {
 	// and its sessions as ended. It is renewed every third of that. Defaults to
 	// 30 seconds.
 	Lease time.Duration
+	// KeepSessions is how long the record of an ended session is kept; the last
+	// one of a device always is. Defaults to 90 days.
+	KeepSessions time.Duration
 	// Connections to Postgres at most, besides the listener's. Defaults to 4.
 	Connections int
 
@@ -75,6 +78,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.FlushEvery = orDefault(c.FlushEvery, 5*time.Second)
 	c.CheckEvery = orDefault(c.CheckEvery, 30*time.Second)
 	c.Lease = orDefault(c.Lease, 30*time.Second)
+	c.KeepSessions = orDefault(c.KeepSessions, 90*24*time.Hour)
 	c.Connections = orDefault(c.Connections, 4)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -10,8 +10,9 @@
 // whose connections to end.
 //
 // Lifecycle: Open needs a migrated database that can be reached, and starts
-// six goroutines that the Registry owns: lookups of credentials, openings of
-// sessions, flushes of their progress, the listener, the lease, and the checks
-// of open sessions. Close stops them, writes what is not yet written, and waits.
+// seven goroutines that the Registry owns: lookups of credentials, openings of
+// sessions, flushes of their progress, the listener, the lease, the checks of
+// open sessions and the tidying of old ones. Close stops them, writes what is
+// not yet written, and waits.
 // All methods are safe for concurrent use.
 package devices

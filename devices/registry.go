@@ -89,6 +89,7 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 	r.running.Go(func() { listener.run(stop) })
 	r.running.Go(func() { r.runLease(stop, operations) })
 	r.running.Go(func() { r.runChecks(stop, operations) })
+	r.running.Go(func() { r.runTidy(stop, operations) })
 	return r, nil
 }
 

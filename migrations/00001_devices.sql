@@ -1,6 +1,4 @@
 -- +goose Up
-CREATE SCHEMA IF NOT EXISTS mooring;
-
 -- A device may connect. Its name is unique and is what SQL users see.
 CREATE TABLE mooring.devices (
     id         int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -51,6 +51,37 @@ func newLayouts(pool *pgxpool.Pool, config *Config, m *metrics, seen func(string
 	}, nil
 }
 
+// load fills the memory with what the database knows, so that a fleet that
+// comes back to a server just started is not a query per device: two queries for
+// all of them.
+func (l *layouts) load(ctx context.Context) error {
+	rows, err := l.pool.Query(ctx, "SELECT fingerprint, id FROM mooring.layouts LIMIT $1", cachedLayouts)
+	if err != nil {
+		return fmt.Errorf("load layouts: %w", err)
+	}
+	var fingerprint []byte
+	var id, device int32
+	if _, err := pgx.ForEachRow(rows, []any{&fingerprint, &id}, func() error {
+		if len(fingerprint) == 32 {
+			l.ids.Add([32]byte(fingerprint), id)
+		}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("load layouts: %w", err)
+	}
+	rows, err = l.pool.Query(ctx, "SELECT device_id, layout_id FROM mooring.device_layouts LIMIT $1", cachedPairs)
+	if err != nil {
+		return fmt.Errorf("load the layouts of devices: %w", err)
+	}
+	if _, err := pgx.ForEachRow(rows, []any{&device, &id}, func() error {
+		l.pairs.Add(pair{device, id}, struct{}{})
+		return nil
+	}); err != nil {
+		return fmt.Errorf("load the layouts of devices: %w", err)
+	}
+	return nil
+}
+
 // ResolveLayout gives the store's number for a layout's content, storing it
 // when it is new, and notes that the device uses it. It answers from memory
 // when it can, else it asks Postgres, once: an error other than

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -43,6 +44,21 @@ func TestLayoutLimits(t *testing.T) {
 	require.ErrorIs(t, declare(f.devices[2], 6), ErrLayoutRefused)
 	require.NoError(t, declare(f.devices[2], 5), "a layout that is there may be used")
 	require.Equal(t, 6, one[int](t, f.url, "SELECT count(*) FROM mooring.layouts"), "what is refused leaves nothing behind")
+}
+
+func TestKnownLayoutsAreLoadedAtStart(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, pgtest.URL(t))
+	store, err := Open(t.Context(), Config{URL: f.url})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, store.Close(t.Context())) }()
+	unasked, cancel := context.WithCancel(t.Context())
+	cancel() // a query would fail
+	id, err := store.ResolveLayout(unasked, f.devices[0], &mixedLayout)
+	require.NoError(t, err, "answered from memory")
+	require.Equal(t, f.mixed, id)
+	_, err = store.ResolveLayout(unasked, 9999, &mixedLayout)
+	require.Error(t, err, "a device that is new to the layout is put on record")
 }
 
 func TestLayoutThatPostgresCannotStore(t *testing.T) {

@@ -108,6 +108,9 @@ func (s *Store) check(ctx context.Context) error {
 	if commits == "off" {
 		s.config.Logger.Warn("synchronous_commit is off: a crash of Postgres loses rows that devices were told are stored")
 	}
+	if err := s.layouts.load(ctx); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
 	for try := 0; ; try++ {
 		err := s.partitions.ensureAhead(ctx)
 		if err == nil {
