@@ -1,7 +1,9 @@
 package ingest
 
 import (
+	"io"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -178,7 +180,11 @@ func TestFrozenPeersDoNotSlowOthers(t *testing.T) { // alone, as it measures mem
 	for _, end := range sv.registry.endings() {
 		require.Equal(t, wire.CloseSlowReader, end.Code)
 	}
-	_ = peers
+	for _, peer := range peers[:5] {
+		_ = peer.conn.SetReadDeadline(time.Now().Add(patience))
+		_, err := io.Copy(io.Discard, peer.conn)
+		require.ErrorIs(t, err, syscall.ECONNRESET, "what the kernel held for it is thrown away")
+	}
 }
 
 // tinyBuffers makes the kernel's buffer towards a device small.

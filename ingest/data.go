@@ -34,6 +34,7 @@ func (s *session) data(frame []byte) {
 		s.shut(closeWindow)
 		return
 	}
+	received := s.link.heard.Load() // before any waiting
 	room := roomFor(len(frame))
 	if s.shard.reserve(s.ctx, s, room) != nil {
 		return // the session ended while it waited
@@ -50,7 +51,7 @@ func (s *session) data(frame []byte) {
 		g.scratches.Put(scratch)
 	}()
 
-	if !s.decode(scratch, frame) {
+	if !s.decode(scratch, frame, received) {
 		return
 	}
 	s.frames++
@@ -61,8 +62,9 @@ func (s *session) data(frame []byte) {
 	}
 }
 
-// decode fills scratch.entry from a frame; false: the session is ending.
-func (s *session) decode(scratch *dataScratch, frame []byte) bool {
+// decode fills scratch.entry from a frame that came in at received, by clock;
+// false: the session is ending.
+func (s *session) decode(scratch *dataScratch, frame []byte, received int64) bool {
 	g := s.gateway
 	now := time.Now()
 	decoder := scratch.decoder
@@ -78,7 +80,7 @@ func (s *session) decode(scratch *dataScratch, frame []byte) bool {
 		scratch.decoder = g.newDecoder()
 	}
 	e := &scratch.entry
-	*e = entry{session: s, received: s.link.heard.Load()}
+	*e = entry{session: s, received: received}
 	scratch.rows = scratch.rows[:0]
 
 	if err != nil {
@@ -98,7 +100,9 @@ func (s *session) decode(scratch *dataScratch, frame []byte) bool {
 	}
 
 	rows, count := scratch.rows, 0
-	decoder.Rows(&entry.layout, now.UnixMicro())
+	// PROTOCOL §5.5.4: rows without a time have that of the frame's arrival.
+	arrived := now.Add(time.Duration(received - s.link.clock.now()))
+	decoder.Rows(&entry.layout, arrived.UnixMicro())
 	for decoder.Next(&scratch.row) {
 		rows = g.store.AppendRow(rows, s.device.ID, entry.stored, &scratch.row)
 		count++

@@ -74,7 +74,7 @@ func New(cfg Config, auth Authenticator, log SessionLog, store RowStore) (*Gatew
 	}
 	g := &Gateway{
 		cfg: cfg, auth: auth, log: log, store: store,
-		clock:      clock{start: time.Now()},
+		clock:      newClock(),
 		handshakes: make(chan struct{}, cfg.MaxHandshakes),
 		// PROTOCOL §8.2: devices may send 4 frames before WELCOME tells the window,
 		// and a shrunken window crosses frames on their way.

@@ -266,3 +266,35 @@ func BenchmarkSweep(b *testing.B) {
 		})
 	}
 }
+
+// Rows without a time have that of their frame's arrival, however long the frame
+// then waits for room; and the waiting counts as ack latency.
+func TestRowsWithoutTimeHaveThatOfTheArrival(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := pipe(t, Config{})
+		d := p.connect(t, 1)
+		d.send(d.encoder.Hello(wire.Hello{}))
+		d.send(d.encoder.Layout(twoNumbers()))
+		sh := p.gateway.shards[1]
+		require.NoError(t, sh.reserve(t.Context(), nil, sh.limit))
+		frame, err := d.encoder.Data(&wire.Data{Seq: 0, Layout: 1, ServerTime: true, Step: 1000, Rows: rows(0, 1)})
+		require.NoError(t, err)
+		synctest.Wait()
+		arrived := time.Now()
+		d.send(frame)
+		time.Sleep(5 * time.Minute)
+		require.Equal(t, 1, p.gateway.Stats().Blocked)
+		sh.release(sh.limit)
+		synctest.Wait()
+		require.Equal(t, arrived.UnixMicro(), p.store.stored(1)[0].time)
+		require.GreaterOrEqual(t, p.gateway.Stats().AckP50, 5*time.Minute)
+		time.Sleep(10 * time.Second) // its silence starts anew
+		require.NotNil(t, p.gateway.hub.current(1))
+		d.data(5, 1)
+		synctest.Wait()
+		require.Len(t, p.store.stored(1), 2)
+		d.conn.Close()
+		p.stop()
+	})
+}

@@ -120,7 +120,7 @@ func TestDropDevice(t *testing.T) {
 // not slip through.
 func TestDropDeviceCatchesHandshakesUnderWay(t *testing.T) {
 	t.Parallel()
-	h := newHub(clock{start: time.Now()})
+	h := newHub(newClock())
 	g := &Gateway{metrics: newMetrics(), cfg: Config{}.withDefaults()}
 	late := func(id int32, token int64, begun int64) *session {
 		s := &session{gateway: g, device: Device{ID: id, TokenID: token}, begun: begun, link: newLink(fakeConn{}, nil, h.clock), flushing: true, flushed: make(chan struct{})}

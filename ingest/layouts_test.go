@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -70,6 +71,26 @@ func TestLayoutOnTheFly(t *testing.T) {
 	other.welcome()
 	require.Zero(t, other.ackUpTo(1).Rejected)
 	require.Len(t, sv.gateway.hub.current(2).layouts, 1)
+}
+
+// Names in frames whose head is refused leave nothing behind, neither on their
+// connection nor on those that use the same decoder later.
+func TestLayoutOnTheFlyOfRefusedFramesIsForgotten(t *testing.T) {
+	t.Parallel()
+	sv := serve(t, quick(), newFakeStore())
+	at := int(time.Now().UnixMilli())
+	d := sv.join(t, 1)
+	for i := range 100 {
+		d.send(pack(list{3, i, 1, at, list{fmt.Sprint("name", i)}, "no step", list{0, 1}}))
+		require.Equal(t, wire.CodeMalformed, d.ack().Rejects[0].Code)
+	}
+	for n := range 10 {
+		d := sv.join(t, 2+n)
+		d.send(pack(list{3, 0, 1, at, list{"v"}, 0, list{0, 1}}))
+		require.Zero(t, d.ack().Rejected)
+	}
+	d.send(pack(list{3, 100, 1, at, list{"v"}, 0, list{0, 1}}))
+	require.Zero(t, d.ack().Rejected)
 }
 
 // A refused declaration leaves its number undeclared.

@@ -33,12 +33,17 @@ type link struct {
 	parked   chan struct{} // closed once reading waits for the end, or ended
 }
 
-// clock counts nanoseconds since its start, without jumps.
+// clock counts nanoseconds since its start, without jumps; never 0, which stands
+// for no time.
 type clock struct{ start time.Time }
+
+func newClock() clock { return clock{start: time.Now().Add(-time.Second)} }
 
 func (c clock) now() int64 { return int64(time.Since(c.start)) }
 
-func (c clock) wall(at int64) time.Time { return c.start.Add(time.Duration(at)) }
+// wall is the time of day that at was, by today's reckoning: the system's clock
+// may have been set since the start.
+func (c clock) wall(at int64) time.Time { return time.Now().Add(time.Duration(at - c.now())) }
 
 func newLink(conn net.Conn, ahead []byte, clock clock) *link {
 	l := &link{Conn: conn, clock: clock, ahead: ahead, parked: make(chan struct{})}
