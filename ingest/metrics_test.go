@@ -30,8 +30,8 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	for _, family := range families {
 		for _, metric := range family.GetMetric() {
 			name := family.GetName()
-			for _, label := range metric.GetLabel() {
-				name += " " + label.GetValue()
+			if labels := metric.GetLabel(); len(labels) == 1 {
+				name += " " + labels[0].GetValue()
 			}
 			switch {
 			case metric.GetCounter() != nil:

@@ -104,9 +104,7 @@ func TestTLS(t *testing.T) {
 	s := sv.gateway.hub.current(7)
 	name := string(make([]byte, 900))
 	for range 200_000 { // the kernel takes some megabytes
-		if sv.gateway.SendCommand(7, wire.Command{ID: 1, Name: name}) == ErrNotConnected {
-			break
-		}
+		_ = sv.gateway.SendCommand(7, wire.Command{ID: 1, Name: name})
 		if s.ctx.Err() != nil {
 			break
 		}
