@@ -338,6 +338,7 @@ func TestUnknownLayoutIsDeclaredAnewAndSentAgain(t *testing.T) {
 		p := server.accept()
 		p.greet()
 		require.EqualValues(t, 2, p.data().Seq)
+		require.EqualValues(t, 4, p.data().Seq)
 		p.welcome(16)
 		p.ack(6, 16, refusal)
 		require.NoError(t, d.WaitAcked(t.Context()), "but not for ever")
