@@ -334,6 +334,7 @@ func TestUnknownLayoutIsDeclaredAnewAndSentAgain(t *testing.T) {
 			require.Error(t, p.closed())
 			require.EqualValues(t, 2, d.Stats().Unacked, "refused for now: kept")
 		}
+		synctest.Wait()
 		require.Equal(t, []wire.Reject{value, value, value}, rejects)
 		p := server.accept()
 		p.greet()

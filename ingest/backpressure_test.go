@@ -202,9 +202,15 @@ func TestOutboxIsBounded(t *testing.T) {
 	sv := serve(t, quick(), newFakeStore())
 	d := sv.join(t, 1)
 	s := sv.gateway.hub.current(1)
-	s.mu.Lock()
-	s.flushing = true // as if a write waited
-	s.mu.Unlock()
+	require.Eventually(t, func() bool { // the flusher of WELCOME is done
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.flushing {
+			return false
+		}
+		s.flushing = true // as if a write waited
+		return true
+	}, 5*time.Second, time.Millisecond)
 	command := wire.Command{ID: 1, Name: string(make([]byte, 500))}
 	queued := 0
 	for sv.gateway.SendCommand(1, command) == nil {

@@ -101,6 +101,8 @@ func (g *Gateway) authenticate(ctx context.Context, presented Credential) (Devic
 	switch {
 	case err == nil:
 		return device, nil
+	case errors.Is(ctx.Err(), context.Canceled): // by the client, which is gone
+		return Device{}, refuse(http.StatusServiceUnavailable, "gone", "the connection was given up")
 	case errors.Is(err, ErrUnauthenticated):
 		return Device{}, refuse(http.StatusUnauthorized, "bad_credential", "the credential is not valid")
 	case errors.Is(err, ErrDisabled):

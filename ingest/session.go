@@ -117,13 +117,15 @@ func (s *session) read(socket *gws.Conn) {
 		}
 		g := s.gateway
 		g.metrics.panics.Inc()
-		g.cfg.Logger.Error("panic in a session", "device", s.device.Name, "session", s.number.Load(),
-			"in_handler", s.inHandler, "panic", fmt.Sprint(fault), "stack", string(debug.Stack()))
-		if s.inHandler {
-			s.shut(closeInternal)
-		} else {
+		if !s.inHandler { // the device's doing, and it could fill the log with stacks
+			g.cfg.Logger.Warn("a frame header that can't be read", "device", s.device.Name, "session", s.number.Load(),
+				"panic", fmt.Sprint(fault))
 			s.shut(closeBadHeader)
+			return
 		}
+		g.cfg.Logger.Error("panic in a session", "device", s.device.Name, "session", s.number.Load(),
+			"panic", fmt.Sprint(fault), "stack", string(debug.Stack()))
+		s.shut(closeInternal)
 	}()
 	socket.ReadLoop()
 }

@@ -20,7 +20,7 @@ func (sh *shard) settle(b *batch, outcome Outcome) {
 		}
 		rows := refused[n.session]
 		n.rejected += uint64(len(rows))
-		n.rejects = appendRejects(n.rejects, rows)
+		n.rejects = wire.AppendRejects(n.rejects, rows)
 		stored := max(n.rows-twice-len(rows), 0)
 		committed += uint64(stored)
 		duplicates += uint64(twice)
@@ -73,7 +73,7 @@ func (s *session) settle(n *note, stored, twice, refused uint64) {
 			box.received = n.received
 		}
 		box.rejected += n.rejected
-		box.rejects = appendRejects(box.rejects, n.rejects)
+		box.rejects = wire.AppendRejects(box.rejects, n.rejects)
 		s.kick()
 	}
 	over := s.over

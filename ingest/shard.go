@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -227,26 +226,7 @@ func (sh *shard) note(b *batch, e *entry) {
 	n.rows += e.count
 	n.tally = s.tally
 	n.rejected += e.rejected
-	n.rejects = appendRejects(n.rejects, e.rejects)
-}
-
-// appendRejects appends as many as one ACK can carry. Beyond that refusals that
-// may pass oust final ones: a device must learn what it may send again
-// (PROTOCOL §6.2.3).
-func appendRejects(dst, more []wire.Reject) []wire.Reject {
-	room := min(len(more), wire.MaxAckRejects-len(dst))
-	dst = append(dst, more[:room]...)
-	for _, reject := range more[room:] {
-		if reject.Code.Final() {
-			continue
-		}
-		i := slices.IndexFunc(dst, func(r wire.Reject) bool { return r.Code.Final() })
-		if i < 0 {
-			break
-		}
-		dst[i] = reject
-	}
-	return dst
+	n.rejects = wire.AppendRejects(n.rejects, e.rejects)
 }
 
 func (sh *shard) nudge() {

@@ -192,7 +192,7 @@ func TestShardCoalescesNotes(t *testing.T) {
 			require.NoError(t, sh.reserve(t.Context(), s, 10))
 			require.NoError(t, sh.add(t.Context(), &entry{
 				session: s, rows: make([]byte, 10), count: 1, seq: i, next: i + 1, received: int64(i + 1), rejected: 1,
-				rejects: []wire.Reject{{Seq: i, N: 1, Code: wire.CodeType}},
+				rejects: []wire.Reject{{Seq: 2 * i, N: 1, Code: wire.CodeType}}, // no two join
 			}, 10))
 		}
 	}
@@ -206,19 +206,6 @@ func TestShardCoalescesNotes(t *testing.T) {
 	require.Equal(t, uint64(100), n.rejected)
 	require.Equal(t, int64(1), n.received)
 	require.Len(t, n.rejects, wire.MaxAckRejects)
-}
-
-func TestRefusalsThatMayPassOustFinalOnes(t *testing.T) {
-	t.Parallel()
-	var list []wire.Reject
-	for i := range uint64(40) {
-		list = appendRejects(list, []wire.Reject{{Seq: i, N: 1, Code: wire.CodeType}})
-	}
-	require.Len(t, list, 32)
-	list = appendRejects(list, []wire.Reject{{Seq: 50, N: 1, Code: wire.CodeUnknownLayout}, {Seq: 51, N: 1, Code: wire.CodeType}})
-	require.Len(t, list, 32)
-	require.Contains(t, list, wire.Reject{Seq: 50, N: 1, Code: wire.CodeUnknownLayout})
-	require.NotContains(t, list, wire.Reject{Seq: 51, N: 1, Code: wire.CodeType})
 }
 
 // Buffers that a burst made large are given up after a while.
