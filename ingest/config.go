@@ -53,10 +53,10 @@ type Config struct {
 	// Defaults to 16.
 	Window int
 	// Oldest is the oldest time a row may have. Defaults to none, so that
-	// OldestAge decides.
+	// OldestAge decides. With both, the later of the two times holds.
 	Oldest time.Time
-	// OldestAge is how old a row may be if Oldest is not set. Defaults to one
-	// year (365 days).
+	// OldestAge is how old a row may be. Defaults to one year (365 days), with
+	// Oldest to any age.
 	OldestAge time.Duration
 	// NewestAhead is how far ahead of the server's clock a row may be. Defaults
 	// to 10 minutes.
@@ -125,7 +125,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.Spread, 30*time.Second)
 	orDefault(&c.MaxFrame, 16<<10)
 	orDefault(&c.Window, 16)
-	orDefault(&c.OldestAge, 365*24*time.Hour)
+	if c.Oldest.IsZero() {
+		orDefault(&c.OldestAge, 365*24*time.Hour)
+	}
 	orDefault(&c.NewestAhead, 10*time.Minute)
 	orDefault(&c.ReadBuffer, 1024)
 	orDefault(&c.Writers, 2)
@@ -164,7 +166,7 @@ func (c Config) validate() error {
 		"Spread", "a whole number of seconds up to 65,535", c.Spread)
 	need(c.MaxFrame >= 256 && c.MaxFrame <= 64<<10, "MaxFrame", "256 to 65536", c.MaxFrame)
 	need(c.Window >= 1 && c.Window <= 1024, "Window", "1 to 1024", c.Window)
-	need(c.OldestAge > 0, "OldestAge", "positive", c.OldestAge)
+	need(c.OldestAge >= 0, "OldestAge", "positive", c.OldestAge)
 	need(c.NewestAhead > 0, "NewestAhead", "positive", c.NewestAhead)
 	need(c.ReadBuffer >= 64 && c.ReadBuffer <= 1<<20, "ReadBuffer", "64 to 1048576", c.ReadBuffer)
 	need(c.Writers >= 1 && c.Writers <= 256, "Writers", "1 to 256", c.Writers)
@@ -185,8 +187,8 @@ func (c Config) validate() error {
 // timeRange gives the times that rows may have now, in microseconds since 1970.
 func (c *Config) timeRange(now time.Time) (oldest, newest int64) {
 	oldest = c.Oldest.UnixMicro()
-	if c.Oldest.IsZero() {
-		oldest = now.Add(-c.OldestAge).UnixMicro()
+	if c.Oldest.IsZero() || c.OldestAge > 0 {
+		oldest = max(oldest, now.Add(-c.OldestAge).UnixMicro())
 	}
 	return oldest, now.Add(c.NewestAhead).UnixMicro()
 }

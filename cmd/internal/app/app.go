@@ -175,7 +175,7 @@ func (a *App) startGateway(ctx context.Context) error {
 		MaxFrame:       int(a.cfg.MaxFrame),
 		Window:         a.cfg.Window,
 		Oldest:         a.cfg.Oldest.At,
-		OldestAge:      a.cfg.Oldest.Age,
+		OldestAge:      a.cfg.oldestAge(),
 		NewestAhead:    time.Duration(a.cfg.Newest),
 		Writers:        a.cfg.Writers,
 		// A writer has one batch under way and one that gathers.

@@ -35,7 +35,7 @@ type Config struct {
 	// week or month. Defaults to day.
 	Partition string `env:"MOORING_PARTITION" enum:"hour,day,week,month" default:"day" group:"Database" help:"Time that one partition of the samples covers: hour, day, week or month."`
 	// Retention is how long samples are kept. Defaults to 0: for ever.
-	Retention Span `env:"MOORING_RETENTION" default:"0" group:"Database" help:"How long samples are kept, as 90d or 2y; 0: for ever."`
+	Retention Span `env:"MOORING_RETENTION" default:"0" group:"Database" help:"How long samples are kept, as 90d or 2y; 0: for ever. Older rows are refused."`
 	// Writers is the number of connections that write samples. Defaults to 2.
 	Writers int `env:"MOORING_WRITERS" default:"2" group:"Database" help:"Connections that write samples."`
 	// MaxWaitingBytes bounds the rows that were received and are not committed
@@ -196,4 +196,16 @@ func hostName() string {
 		return "mooring"
 	}
 	return name
+}
+
+// oldestAge is how old a row may be, 0: any age. What retention would drop at
+// once is refused, so that nobody is told that such a row is kept.
+func (c *Config) oldestAge() time.Duration {
+	if c.Retention == 0 {
+		return c.Oldest.Age
+	}
+	if c.Oldest.Age == 0 {
+		return time.Duration(c.Retention)
+	}
+	return min(c.Oldest.Age, time.Duration(c.Retention))
 }

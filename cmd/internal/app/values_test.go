@@ -94,3 +94,21 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		require.ErrorContains(t, err, flag+" must be")
 	}
 }
+
+func TestRowsThatRetentionWouldDropAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		oldest    Horizon
+		retention Span
+		want      time.Duration
+	}{
+		{Horizon{Age: year}, 0, year},
+		{Horizon{Age: year}, Span(30 * day), 30 * day},
+		{Horizon{Age: day}, Span(30 * day), day},
+		{Horizon{At: time.Unix(0, 0)}, 0, 0},
+		{Horizon{At: time.Unix(0, 0)}, Span(30 * day), 30 * day},
+	} {
+		config := Config{Oldest: c.oldest, Retention: c.retention}
+		require.Equal(t, c.want, config.oldestAge())
+	}
+}
