@@ -71,14 +71,21 @@ func (p *Plan) Layout() wire.Layout {
 // Origin is the value of the first channel.
 func (p *Plan) Origin(boot int) int64 { return int64(p.Run)*maxBoots + int64(boot) }
 
-// bootOf is the boot that a stored first value names; false: none of this run.
-func (p *Plan) bootOf(origin wire.Value) (int, bool) {
-	if origin.Kind != wire.ValueNumber || origin.Number != math.Trunc(origin.Number) ||
-		origin.Number < 0 || origin.Number >= 1<<42 {
-		return 0, false
+// originOf is the run and the boot that a stored first value names; false: it is
+// no origin.
+func originOf(value wire.Value) (run uint32, boot int, ok bool) {
+	if value.Kind != wire.ValueNumber || value.Number != math.Trunc(value.Number) ||
+		value.Number < 0 || value.Number >= 1<<42 {
+		return 0, 0, false
 	}
-	number := int64(origin.Number)
-	return int(number % maxBoots), uint32(number/maxBoots) == p.Run
+	number := int64(value.Number)
+	return uint32(number / maxBoots), int(number % maxBoots), true
+}
+
+// bootOf is the boot that a stored first value names; false: none of this run.
+func (p *Plan) bootOf(value wire.Value) (int, bool) {
+	run, boot, ok := originOf(value)
+	return boot, ok && run == p.Run
 }
 
 // Boot is one life of a simulated device, from power-on to power-off. Rows are

@@ -65,6 +65,7 @@ type Verdict struct {
 	Given         uint64 `json:"given_up"`                   // by the device: may be stored or not
 	UnackedStored uint64 `json:"stored_without_ack"`         // sent, committed, and the ack did not arrive in time
 	Intruders     uint64 `json:"rows_without_readings"`      // left by bad inputs, with every reading refused
+	Taken         uint64 `json:"taken_by_other_runs"`        // an earlier run's row has the same time and number
 	OtherRuns     uint64 `json:"of_other_runs"`
 
 	// Problems are the first ones found.
@@ -102,6 +103,9 @@ func (v *Verdict) Print(w io.Writer) {
 	fmt.Fprintf(w, "%d devices, %d boots", v.Devices, v.Boots)
 	if v.OtherRuns > 0 {
 		fmt.Fprintf(w, "; %d rows of other runs left aside", v.OtherRuns)
+	}
+	if v.Taken > 0 {
+		fmt.Fprintf(w, "; %d rows were duplicates of such", v.Taken)
 	}
 	fmt.Fprintln(w)
 	for _, problem := range v.Problems {

@@ -150,6 +150,16 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+func TestVerifyKnowsDuplicatesOfAnotherRun(t *testing.T) {
+	t.Parallel()
+	ledger, rows := settledRun()
+	rows["sim-1"][0].Values[0].Number = 12 // run 0, boot 12
+	verdict, err := Verify(t.Context(), rows, ledger)
+	require.NoError(t, err)
+	require.True(t, verdict.Clean, verdict.Problems)
+	require.EqualValues(t, 1, verdict.Taken)
+}
+
 func TestVerifyFindsWhatShouldHaveBeenRefused(t *testing.T) {
 	t.Parallel()
 	ledger, rows := settledRun()
