@@ -153,8 +153,7 @@ func (l *link) sendResults() error {
 		c.mu.Unlock()
 
 		builder := builders.Get().(*frameBuilder)
-		l.limitWrites(l.now())
-		err := l.socket.WriteMessage(gws.OpcodeBinary, builder.encoder.Result(result))
+		err := l.send(gws.OpcodeBinary, builder.encoder.Result(result))
 		builders.Put(builder)
 		if err != nil {
 			c.mu.Lock()

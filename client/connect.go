@@ -59,6 +59,7 @@ func (l *link) upgrade(ctx context.Context, conn net.Conn) (ending, bool) {
 		}
 		conn = secured
 	}
+	l.conn = &patientConn{Conn: conn}
 	header := http.Header{}
 	switch {
 	case c.cfg.Token == "": // a certificate says who this is
@@ -77,7 +78,7 @@ func (l *link) upgrade(ctx context.Context, conn net.Conn) (ending, bool) {
 		ReadMaxPayloadSize: c.cfg.MaxReceive,
 		ReadBufferSize:     1024,
 		ParallelGolimit:    1,
-	}, conn)
+	}, l.conn)
 	if err == nil {
 		l.socket = socket
 		return ending{}, true

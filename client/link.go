@@ -34,6 +34,7 @@ var (
 type link struct {
 	client *Client
 	socket *gws.Conn
+	conn   *patientConn // what socket writes to
 	scope  runScope
 
 	heard   atomic.Int64 // when something last came in, since Client.started
@@ -122,7 +123,7 @@ func (l *link) read() {
 func (l *link) write(ctx context.Context) *leaving {
 	c := l.client
 	if err := l.sendHello(); err != nil {
-		return nil
+		return l.unwritten(ctx, err)
 	}
 	for {
 		next, why, err := l.work()
@@ -131,7 +132,7 @@ func (l *link) write(ctx context.Context) *leaving {
 			return why
 		}
 		if err != nil {
-			return nil
+			return l.unwritten(ctx, err)
 		}
 		l.sleepUntil(next)
 		select {
@@ -168,8 +169,7 @@ func (l *link) work() (next time.Duration, why *leaving, err error) {
 		now := l.now()
 		step := l.nextFrame(now)
 		if step.builder != nil {
-			l.limitWrites(now)
-			err := l.socket.WriteMessage(gws.OpcodeBinary, step.frame)
+			err := l.send(gws.OpcodeBinary, step.frame)
 			builders.Put(step.builder)
 			if err != nil {
 				return 0, nil, err
@@ -189,6 +189,29 @@ func (l *link) work() (next time.Duration, why *leaving, err error) {
 		}
 		return min(step.again, dead), nil, nil
 	}
+}
+
+// send writes one message.
+func (l *link) send(opcode gws.Opcode, payload []byte) error {
+	l.limitWrites(l.now())
+	if err := l.socket.WriteMessage(opcode, payload); err != nil {
+		return err
+	}
+	return l.conn.failure()
+}
+
+// unwritten is what to do after a write failed: the server may have said why, so
+// the reader gets some time to come upon its close frame.
+func (l *link) unwritten(ctx context.Context, err error) *leaving {
+	timer := time.NewTimer(farewell)
+	defer timer.Stop()
+	select {
+	case <-l.ended:
+		return nil
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return &leaving{class: wire.ClassRetry, err: fmt.Errorf("writing: %w", err)}
 }
 
 // limitWrites bounds how long a write may take. Two heartbeats: a server whose
@@ -216,8 +239,7 @@ func (l *link) sendHello() error {
 		Model:      c.cfg.Model,
 		Firmware:   c.cfg.Firmware,
 	})
-	l.limitWrites(l.now())
-	return l.socket.WriteMessage(gws.OpcodeBinary, frame)
+	return l.send(gws.OpcodeBinary, frame)
 }
 
 func (l *link) sendPong() error {
@@ -228,8 +250,7 @@ func (l *link) sendPong() error {
 	if !wanted {
 		return nil
 	}
-	l.limitWrites(l.now())
-	return l.socket.WritePong(pong)
+	return l.send(gws.OpcodePong, pong)
 }
 
 // sayGoodbye sends a close frame if the network takes it; code 0: none.
