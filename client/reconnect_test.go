@@ -1,9 +1,12 @@
 package client_test
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -311,61 +314,51 @@ func TestThrottle(t *testing.T) {
 	})
 }
 
-func TestUnknownLayoutIsDeclaredAnewAndSentAgain(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		server := newFakeServer(t)
-		var rejects []wire.Reject
-		d := start(t, server, func(cfg *client.Config) {
-			cfg.OnReject = func(reject wire.Reject) { rejects = append(rejects, reject) }
-		})
-		defer d.stop()
-		d.rows(t, 6)
-		refusal := wire.Reject{Seq: 2, N: 2, Channel: wire.WholeRow, Code: wire.CodeUnknownLayout}
-		value := wire.Reject{Seq: 1, N: 1, Channel: 0, Code: wire.CodeNotFinite}
-		for range 3 {
-			p := server.accept()
-			p.greet()
-			require.LessOrEqual(t, p.data().Seq, uint64(2))
-			p.data()
-			p.welcome(16)
-			p.notice(wire.Notice{Kind: wire.NoticeNeedLayout, Layout: 0})
-			p.ack(4, 16, value, refusal)
-			require.Error(t, p.closed())
-			require.EqualValues(t, 2, d.Stats().Unacked, "refused for now: kept")
-		}
-		synctest.Wait()
-		require.Equal(t, []wire.Reject{value, value, value}, rejects)
-		p := server.accept()
-		p.greet()
-		require.EqualValues(t, 2, p.data().Seq)
-		require.EqualValues(t, 4, p.data().Seq)
-		p.welcome(16)
-		p.ack(6, 16, refusal)
-		require.NoError(t, d.WaitAcked(t.Context()), "but not for ever")
-		synctest.Wait()
-		require.Equal(t, refusal, rejects[3])
-	})
+// deafConn is a connection whose writes fail from some point on, while what
+// comes in is still read, as when the other side has closed its end.
+type deafConn struct {
+	net.Conn
+
+	left atomic.Int32
 }
 
-func TestRejectedLayoutIsFinal(t *testing.T) {
+func (c *deafConn) Write(p []byte) (int, error) {
+	if c.left.Add(-1) < 0 {
+		return 0, io.ErrClosedPipe
+	}
+	return c.Conn.Write(p)
+}
+
+func TestCloseCodeSurvivesAFailedWrite(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		server := newFakeServer(t)
-		d := start(t, server, nil)
+		d := start(t, server, func(cfg *client.Config) {
+			cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := server.dial(ctx, network, address)
+				deaf := &deafConn{Conn: conn}
+				deaf.left.Store(3) // the handshake, HELLO and LAYOUT
+				return deaf, err
+			}
+		})
 		defer d.stop()
 		d.rows(t, 2)
 		p := server.accept()
 		p.greet()
-		p.data()
-		p.welcome(16)
-		p.notice(wire.Notice{Kind: wire.NoticeLayoutRejected, Layout: 0, Channel: 0, Reason: wire.CodeName})
-		event := d.event(t, client.EventLayoutRejected)
-		require.Equal(t, wire.CodeName, event.Reason)
-		_, err := d.Append(d.layout, time.UnixMilli(0), wire.Value{})
-		require.ErrorIs(t, err, client.ErrLayoutRejected)
-		p.notice(wire.Notice{Kind: wire.NoticeNeedLayout, Layout: 0})
-		p.ack(2, 16, wire.Reject{Seq: 0, N: 2, Channel: wire.WholeRow, Code: wire.CodeUnknownLayout})
-		require.NoError(t, d.WaitAcked(t.Context()))
+		time.Sleep(farewellAndHalf / 3)
+		_ = p.socket.WriteClose(uint16(wire.CloseReplaced), nil)
+		event := d.event(t, client.EventDisconnected)
+		require.Equal(t, wire.CloseReplaced, event.Code)
+		require.Equal(t, wire.ClassLater, event.Class)
+
+		p = server.accept() // this time the server says nothing
+		p.greet()
+		begin := time.Now()
+		event = d.event(t, client.EventDisconnected)
+		require.Equal(t, wire.ClassRetry, event.Class)
+		require.ErrorContains(t, event.Err, "writing")
+		require.LessOrEqual(t, time.Since(begin), farewellAndHalf, "and nobody waits for long")
 	})
 }
+
+const farewellAndHalf = 1500 * time.Millisecond
