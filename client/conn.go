@@ -17,15 +17,17 @@ type patientConn struct {
 
 // Write never fails. After one write did, nothing more is written.
 func (c *patientConn) Write(p []byte) (int, error) {
-	if c.failure() != nil {
-		return len(p), nil
-	}
-	if _, err := c.Conn.Write(p); err != nil {
-		c.mu.Lock()
-		c.err = err
-		c.mu.Unlock()
+	if c.failure() == nil {
+		_, err := c.Conn.Write(p)
+		c.fail(err)
 	}
 	return len(p), nil
+}
+
+func (c *patientConn) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = err
 }
 
 // failure is why a write failed; nil: none did.
