@@ -80,13 +80,18 @@ func userName(uid uint32) string {
 	return "#" + id
 }
 
+// ownerOf tells to whom a file or directory belongs. A symbolic link is refused:
+// who may put one there would choose whose files root works with.
 func ownerOf(path string) (owner account, exists bool, err error) {
-	info, err := os.Stat(path)
+	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return account{}, false, nil
 	}
 	if err != nil {
 		return account{}, false, err
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		return account{}, false, fmt.Errorf("%s is a symbolic link, which is not followed. Nothing was changed; put in its place what it points to, or let the path of the whole data directory be a link", path)
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -164,13 +169,13 @@ func dataDirAdvice(blocked string) string {
 	return "Choose a data directory elsewhere, for example /var/lib/mooring; or run the server as an ordinary user; or let others pass through that directory: chmod o+x " + blocked
 }
 
-// give makes the account the owner of path.
-func (a account) give(path string) error {
+// give makes the account the owner of an open file or directory.
+func (a account) give(file *os.File) error {
 	if !a.drop {
 		return nil
 	}
-	if err := os.Chown(path, int(a.uid), int(a.gid)); err != nil {
-		return fmt.Errorf("give %s to user %s: %w", path, a.name, err)
+	if err := file.Chown(int(a.uid), int(a.gid)); err != nil {
+		return fmt.Errorf("give %s to user %s: %w", file.Name(), a.name, err)
 	}
 	return nil
 }

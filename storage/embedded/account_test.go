@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -185,4 +186,66 @@ func TestClosedProgramDirectory(t *testing.T) {
 	var missing *NotInstalledError
 	require.ErrorAs(t, err, &missing)
 	require.Contains(t, err.Error(), closed+" (drwx------, owner root) does not let it in")
+}
+
+func TestLinkedClusterIsRefused(t *testing.T) {
+	t.Parallel()
+	config := testConfig(t)
+	elsewhere := filepath.Join(filepath.Dir(config.DataDir), "elsewhere")
+	require.NoError(t, os.Mkdir(config.DataDir, 0o755))
+	link := filepath.Join(config.DataDir, "cluster")
+	require.NoError(t, os.Symlink(elsewhere, link))
+	for _, there := range []bool{false, true} {
+		if there {
+			require.NoError(t, os.Mkdir(elsewhere, 0o700))
+			require.NoError(t, os.WriteFile(filepath.Join(elsewhere, "PG_VERSION"), []byte("17\n"), 0o600))
+		}
+		_, err := Start(t.Context(), config)
+		require.ErrorContains(t, err, link+" is a symbolic link")
+		_, _, err = clusterMajor(link)
+		require.ErrorContains(t, err, link+" is a symbolic link")
+	}
+}
+
+func TestSwappedWorkDirectory(t *testing.T) {
+	t.Parallel()
+	needsRoot(t)
+	base := publicDir(t)
+	dataDir, outside := filepath.Join(base, "data"), filepath.Join(base, "outside")
+	own := filepath.Join(dataDir, "own") // root's, but not new
+	for _, directory := range []string{outside, dataDir, own, filepath.Join(own, "kept"), filepath.Join(dataDir, "theirs")} {
+		require.NoError(t, os.Mkdir(directory, 0o700))
+	}
+	victim := filepath.Join(outside, "password")
+	require.NoError(t, os.WriteFile(victim, []byte("kept"), 0o600))
+	id := ordinaryUser(t)
+	require.NoError(t, os.Chown(filepath.Join(dataDir, "theirs"), int(id), -1))
+	data, err := os.OpenRoot(dataDir)
+	require.NoError(t, err)
+	defer data.Close()
+	who := account{uid: id, gid: id, drop: true}
+	for _, target := range []string{outside, "../outside", "own", "theirs", "."} {
+		require.NoError(t, os.Symlink(target, filepath.Join(dataDir, "work")))
+		_, err := handOver(data, "work", who, "secret")
+		require.Error(t, err, target)
+		require.NoError(t, os.Remove(filepath.Join(dataDir, "work")))
+	}
+	for _, path := range []string{outside, victim, own, dataDir} {
+		info, err := os.Lstat(path)
+		require.NoError(t, err)
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		require.True(t, ok)
+		require.Zero(t, stat.Uid, path)
+	}
+	content, err := os.ReadFile(victim)
+	require.NoError(t, err)
+	require.Equal(t, "kept", string(content))
+
+	// Neither may a link in the place of what initdb made lead out.
+	work, err := data.OpenRoot("theirs")
+	require.NoError(t, err)
+	defer work.Close()
+	require.NoError(t, work.Symlink(outside, "cluster"))
+	require.ErrorContains(t, configureCluster(work), "is no directory")
+	require.False(t, exists(filepath.Join(outside, "pg_hba.conf")))
 }

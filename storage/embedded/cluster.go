@@ -134,7 +134,8 @@ func (c *Cluster) openDataDir(directory string) error {
 // makeDataDir returns the data directory's path without symbolic links.
 func (c *Cluster) makeDataDir() (string, error) {
 	directory := c.config.DataDir
-	if directory == "" { // throwaway
+	generated := directory == "" // throwaway
+	if generated {
 		base := os.TempDir()
 		if os.Geteuid() == 0 {
 			base = "/tmp" // root's own may be closed to the user who runs Postgres
@@ -158,7 +159,15 @@ func (c *Cluster) makeDataDir() (string, error) {
 		}
 		c.paths = pathsIn(directory) // what the watchdog guards
 	}
-	if err := os.MkdirAll(directory, 0o755); err != nil { //nolint:gosec // what is secret in it has modes of its own
+	if generated {
+		// The watchdog's command line tells the name: another user may have been
+		// faster. Then the directory is not ours, neither to use nor to remove.
+		if err := os.Mkdir(directory, 0o755); err != nil { //nolint:gosec // as below
+			c.guard.abandon()
+			c.guard = nil
+			return "", fmt.Errorf("make the data directory: %w", err)
+		}
+	} else if err := os.MkdirAll(directory, 0o755); err != nil { //nolint:gosec // what is secret in it has modes of its own
 		return "", fmt.Errorf("make the data directory: %w", err)
 	}
 	resolved, err := filepath.EvalSymlinks(directory)

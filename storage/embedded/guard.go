@@ -66,3 +66,10 @@ func (g *guard) release(dataDir string) error {
 	}
 	return nil
 }
+
+// abandon ends the watchdog and leaves the data directory alone.
+func (g *guard) abandon() {
+	_ = g.cmd.Process.Kill()
+	_ = g.input.Close()
+	_ = g.cmd.Wait()
+}

@@ -4,28 +4,37 @@ package embedded
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // newClusterPrefix starts the names of clusters in the making.
 const newClusterPrefix = "cluster.new-"
 
+// passwordFile tells initdb the superuser's password; in a file, because
+// command lines can be read by everybody.
+const passwordFile = "password"
+
 // clusterMajor reads which major version made the cluster; found is false if
 // there is no cluster yet.
 func clusterMajor(clusterDir string) (major string, found bool, err error) {
-	_, err = os.Stat(clusterDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", false, nil
-	}
-	if err != nil {
+	_, found, err = ownerOf(clusterDir)
+	if err != nil || !found {
 		return "", false, err
 	}
-	content, err := os.ReadFile(filepath.Join(clusterDir, "PG_VERSION"))
+	inside, err := os.OpenRoot(clusterDir)
+	if err != nil {
+		return "", false, fmt.Errorf("read the version of the cluster: %w", err)
+	}
+	defer inside.Close()
+	content, err := inside.ReadFile("PG_VERSION")
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", false, fmt.Errorf("%s is there but holds no Postgres cluster (PG_VERSION is missing). Nothing was changed; move it away, or choose another data directory", clusterDir)
 	}
@@ -52,23 +61,28 @@ func removeUnfinished(dataDir string) error {
 // createCluster runs initdb beside the cluster's place and renames the result
 // into it, so that a cluster is there completely or not at all.
 func createCluster(ctx context.Context, config Config, who account, installation Installation, clusterDir, superuserPassword string) error {
-	work, err := os.MkdirTemp(filepath.Dir(clusterDir), newClusterPrefix)
+	dataDir := filepath.Dir(clusterDir)
+	data, err := os.OpenRoot(dataDir)
 	if err != nil {
 		return fmt.Errorf("make a cluster: %w", err)
 	}
-	defer os.RemoveAll(work)
-	// In a file, because command lines can be read by everybody.
-	secret := filepath.Join(work, "password")
-	if err := os.WriteFile(secret, []byte(superuserPassword+"\n"), 0o600); err != nil {
+	defer data.Close()
+	name := newClusterPrefix + rand.Text()
+	if err := data.Mkdir(name, 0o700); err != nil {
 		return fmt.Errorf("make a cluster: %w", err)
 	}
-	if err := errors.Join(who.give(secret), who.give(work)); err != nil {
-		return err
+	defer func() { _ = data.RemoveAll(name) }()
+	inside, err := handOver(data, name, who, superuserPassword)
+	if err != nil {
+		return fmt.Errorf("make a cluster: %w", err)
 	}
+	defer inside.Close()
 
-	made := filepath.Join(work, "cluster")
+	// These paths are for initdb, which runs as the account.
+	work := filepath.Join(dataDir, name)
+	secret := filepath.Join(work, passwordFile)
 	arguments := []string{
-		"--pgdata=" + made,
+		"--pgdata=" + filepath.Join(work, "cluster"),
 		"--username=" + superuserRole,
 		"--pwfile=" + secret,
 		"--auth=scram-sha-256",
@@ -90,23 +104,70 @@ func createCluster(ctx context.Context, config Config, who account, installation
 		return &StartError{Step: "initdb", Err: err, Tail: lastLines(output, 20)}
 	}
 
-	if err := configureCluster(made); err != nil {
+	if err := configureCluster(inside); err != nil {
 		return fmt.Errorf("make a cluster: %w", err)
 	}
-	if err := os.Rename(made, clusterDir); err != nil {
+	if err := data.Rename(filepath.Join(name, "cluster"), filepath.Base(clusterDir)); err != nil {
 		return fmt.Errorf("make a cluster: %w", err)
 	}
 	if config.Unsafe {
 		return nil
 	}
-	return syncDirectory(filepath.Dir(clusterDir))
+	return syncDirectory(dataDir)
+}
+
+// handOver puts the password into the new directory, gives both to the account
+// and returns the directory. Whoever owns the data directory may have put
+// something else in the new one's place meanwhile; see files.go.
+func handOver(data *os.Root, name string, who account, superuserPassword string) (_ *os.Root, err error) {
+	inside, err := data.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, inside.Close())
+		}
+	}()
+	directory, err := inside.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer directory.Close()
+	if who.drop {
+		info, err := directory.Stat()
+		if err != nil {
+			return nil, err
+		}
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		_, empty := directory.Readdirnames(1)
+		if !ok || int(stat.Uid) != os.Geteuid() || !errors.Is(empty, io.EOF) {
+			return nil, fmt.Errorf("%s is not the directory that was just made: somebody put another in its place", directory.Name())
+		}
+	}
+	secret, err := inside.OpenFile(passwordFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	_, err = secret.WriteString(superuserPassword + "\n")
+	if err := errors.Join(err, who.give(secret), secret.Close()); err != nil {
+		return nil, err
+	}
+	return inside, who.give(directory)
 }
 
 // configureCluster writes what stays as it is for the life of the cluster; the
 // rest is in the settings file.
-func configureCluster(made string) error {
+func configureCluster(work *os.Root) error {
 	// The directory belongs to the user that runs Postgres; see files.go.
-	inside, err := os.OpenRoot(made)
+	info, err := work.Lstat("cluster")
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is no directory", filepath.Join(work.Name(), "cluster"))
+	}
+	inside, err := work.OpenRoot("cluster")
 	if err != nil {
 		return err
 	}

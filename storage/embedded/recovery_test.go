@@ -102,7 +102,7 @@ func TestStalePIDFile(t *testing.T) {
 		"ended process": ended.ProcessState.Pid(), "this process": os.Getpid(), "process 1": 1, "bystander": bystander.Process.Pid,
 	} {
 		require.NoError(t, os.WriteFile(path, []byte(itoa(pid)+"\n"+rest), 0o600))
-		require.NoError(t, cluster.account.give(path))
+		require.NoError(t, os.Chown(path, int(cluster.account.uid), int(cluster.account.gid)))
 		_, err := Discover(config.DataDir)
 		require.ErrorIs(t, err, ErrNotRunning, name)
 		again := start(t, config)
@@ -171,7 +171,7 @@ func TestOtherVersionIsNeverWiped(t *testing.T) {
 	require.Equal(t, before, fingerprint(t, cluster.paths.cluster))
 
 	require.NoError(t, os.WriteFile(path, right, 0o600))
-	require.NoError(t, cluster.account.give(path))
+	require.NoError(t, os.Chown(path, int(cluster.account.uid), int(cluster.account.gid)))
 	require.True(t, answers(t, start(t, config).URL()))
 }
 
