@@ -87,6 +87,9 @@ func (l *link) holdBack(rejects []wire.Reject, next uint64) bool {
 	c := l.client
 	oldest, code := next, wire.Code(0)
 	for _, reject := range rejects {
+		if reject.Seq+reject.N <= c.buffer.head.seq {
+			continue // rows that were given up meanwhile
+		}
 		seq := max(reject.Seq, c.buffer.head.seq)
 		if reject.Code >= wire.CodeUnknownLayout && reject.Channel == wire.WholeRow &&
 			seq < oldest && !c.layouts[c.layoutAt(seq)].rejected {

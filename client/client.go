@@ -136,11 +136,12 @@ func (c *Client) Append(layout LayoutID, at time.Time, values ...wire.Value) (ui
 	c.mu.Lock()
 	seq := c.buffer.next
 	waiting, err := c.push(layout, at.UnixMilli(), values)
+	frameRows := c.frameRows
 	c.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}
-	c.wakeFor(waiting, 1)
+	c.wakeFor(waiting, 1, frameRows)
 	return seq, nil
 }
 
@@ -150,18 +151,19 @@ func (c *Client) Append(layout LayoutID, at time.Time, values ...wire.Value) (ui
 func (c *Client) AppendBatch(layout LayoutID, rows []wire.Row) (uint64, error) {
 	c.mu.Lock()
 	seq, waiting, err := c.pushAll(layout, rows)
+	frameRows := c.frameRows
 	c.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}
-	c.wakeFor(waiting, len(rows))
+	c.wakeFor(waiting, len(rows), frameRows)
 	return seq, nil
 }
 
 func (c *Client) pushAll(layout LayoutID, rows []wire.Row) (seq uint64, waiting int, err error) {
 	size := 0
 	for i := range rows {
-		if err := c.check(layout, rows[i].Time/1000, rows[i].Values); err != nil {
+		if err := c.check(layout, wholeMillis(rows[i].Time), rows[i].Values); err != nil {
 			return 0, 0, err
 		}
 		size += encodedSize(rows[i].Values)
@@ -171,13 +173,20 @@ func (c *Client) pushAll(layout LayoutID, rows []wire.Row) (seq uint64, waiting 
 	}
 	seq = c.buffer.next
 	for i := range rows {
-		// A row is cut towards the past, also before 1970.
-		millis := (rows[i].Time - ((rows[i].Time%1000)+1000)%1000) / 1000
-		if waiting, err = c.push(layout, millis, rows[i].Values); err != nil {
+		if waiting, err = c.push(layout, wholeMillis(rows[i].Time), rows[i].Values); err != nil {
 			return 0, 0, err
 		}
 	}
 	return seq, waiting, nil
+}
+
+// wholeMillis cuts a time in µs towards the past, also before 1970.
+func wholeMillis(micros int64) int64 {
+	millis := micros / 1000
+	if micros%1000 < 0 {
+		millis--
+	}
+	return millis
 }
 
 // push appends a row and reports how many rows wait to be sent.
@@ -238,9 +247,9 @@ func (c *Client) makeRoom(rows, size int) error {
 }
 
 // wakeFor wakes the writer if the rows just appended give it something to do:
-// they are the first that wait, or they complete a frame.
-func (c *Client) wakeFor(waiting, added int) {
-	if c.cfg.Linger > 0 && waiting > added && waiting < c.cfg.FrameRows {
+// they are the first that wait, or they complete a frame of frameRows.
+func (c *Client) wakeFor(waiting, added, frameRows int) {
+	if c.cfg.Linger > 0 && waiting > added && waiting < frameRows {
 		return
 	}
 	c.kick()

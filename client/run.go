@@ -51,7 +51,11 @@ func (c *Client) Run(ctx context.Context) error {
 		if end.progress {
 			failures, faults = 0, 0
 		}
-		if end.class == wire.ClassFault && end.oldest > 0 { // DATA was sent
+		switch {
+		case end.oldest == 0: // no DATA was sent
+		case end.class != wire.ClassFault:
+			faults = 0 // not in a row
+		default:
 			if faults++; faults >= faultsToPoison && c.poison(end.oldest) {
 				faults = 0
 			}

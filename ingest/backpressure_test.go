@@ -79,7 +79,7 @@ func TestWindowShrinksUnderPressureAndIsReopened(t *testing.T) {
 	shard := sv.gateway.shards[0]
 	shard.pressed.Store(true)
 	shard.mu.Lock()
-	shard.waiters = []*waiter{{bytes: shard.limit, ready: make(chan struct{}), gone: false}}
+	shard.waiters = []*waiter{{bytes: shard.limit, ready: make(chan struct{})}}
 	shard.reserved = shard.limit // nobody can be granted anything: pressure stays
 	shard.mu.Unlock()
 	s := sv.gateway.hub.current(1)
@@ -90,7 +90,7 @@ func TestWindowShrinksUnderPressureAndIsReopened(t *testing.T) {
 	require.Equal(t, 1, d.ack().Window)
 	require.Equal(t, int64(1), shard.shrunk.Load())
 	shard.mu.Lock()
-	shard.waiters[0].gone = true
+	shard.waiters = nil
 	shard.reserved = 0
 	shard.grant()
 	shard.mu.Unlock()

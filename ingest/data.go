@@ -12,7 +12,7 @@ type dataScratch struct {
 	decoder *wire.Decoder
 	row     wire.Row
 	rows    []byte // encoded for the store
-	one     [1]wire.Reject
+	few     []wire.Reject // what an ACK can carry
 	entry   entry
 }
 
@@ -39,10 +39,12 @@ func (s *session) data(frame []byte) {
 	if s.shard.reserve(s.ctx, s, room) != nil {
 		return // the session ended while it waited
 	}
+	s.room = room
 	scratch := g.scratches.Get().(*dataScratch)
 	defer func() {
-		if room > 0 { // not handed on: refused, or a panic on the way
-			s.shard.release(room)
+		if s.room > 0 { // not handed on: refused, or a panic on the way
+			s.shard.release(s.room)
+			s.room = 0
 		}
 		if cap(scratch.rows) > maxKeptRows {
 			scratch.rows = nil
@@ -55,8 +57,8 @@ func (s *session) data(frame []byte) {
 		return
 	}
 	s.frames++
-	promised := room
-	room = 0
+	promised := s.room
+	s.room = 0
 	if s.shard.add(s.ctx, &scratch.entry, promised) != nil {
 		s.frames-- // never reached the shard: not to be waited for
 	}
@@ -115,9 +117,11 @@ func (s *session) decode(scratch *dataScratch, frame []byte, received int64) boo
 	e.rows, e.count = rows, count
 	if e.rejected = decoder.Rejected(); e.rejected > 0 {
 		e.refused = decoder.RowsRefused()
-		e.rejects = decoder.Rejects()
 		s.tally.rowsRejected += e.refused
-		g.store.RecordRejects(s.device.ID, e.rejects, &entry.layout, frame)
+		g.store.RecordRejects(s.device.ID, decoder.Rejects(), &entry.layout, frame)
+		// No more than an ACK can carry: the shard merges them under its lock.
+		scratch.few = wire.AppendRejects(scratch.few[:0], decoder.Rejects())
+		e.rejects = scratch.few
 	}
 	return true
 }
@@ -168,9 +172,9 @@ func (s *session) advance(e *entry, seq, n uint64) bool {
 // refuse makes the frame one refusal of all its rows.
 func (s *session) refuse(scratch *dataScratch, frame []byte, refusal wire.Reject, layout *wire.Layout) {
 	e := &scratch.entry
-	scratch.one[0] = refusal
+	scratch.few = append(scratch.few[:0], refusal)
 	e.rows, e.count = nil, 0
-	e.refused, e.rejected, e.rejects = refusal.N, refusal.N, scratch.one[:]
+	e.refused, e.rejected, e.rejects = refusal.N, refusal.N, scratch.few
 	s.tally.rowsRejected += refusal.N
 	s.gateway.store.RecordRejects(s.device.ID, e.rejects, layout, frame)
 }

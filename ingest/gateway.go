@@ -116,14 +116,16 @@ func (g *Gateway) Start(ctx context.Context) error {
 	return nil
 }
 
-// enter counts a session's goroutine, unless Stop has begun.
-func (g *Gateway) enter() bool {
+// enter counts a session's goroutine and puts the session in the hub, unless Stop
+// has begun.
+func (g *Gateway) enter(s *session) bool {
 	g.gate.Lock()
 	defer g.gate.Unlock()
 	if g.state.Load() != stateRunning {
 		return false
 	}
 	g.sessions.Add(1)
+	g.hub.add(s) // behind the gate, so that Stop sees it
 	return true
 }
 

@@ -68,8 +68,11 @@ func (s *session) tick(now int64) (next int64) {
 		s.firstSilence = 1 + rand.Int64N(beat) //nolint:gosec // jitter, no secret
 		s.progressAt = now + int64(g.cfg.ProgressInterval)
 	}
+	// In this order: resume stores heard first, so a session that is seen
+	// unblocked is seen with the new time.
+	blocked := s.blocked.Load() || s.link.paused.Load()
 	heard, sent := s.link.heard.Load(), s.link.sent.Load()
-	if s.blocked.Load() || s.link.paused.Load() {
+	if blocked {
 		heard = now // it is we who do not read
 	}
 	dead := heard + deadAfter(beat)

@@ -77,6 +77,22 @@ func (s *session) resolve(entry *layoutEntry) error {
 	if entry.known || entry.refused != 0 {
 		return nil
 	}
+	// Others can use the room while this one waits for something else.
+	room := s.room
+	s.room = 0
+	s.shard.release(room)
+	if err := s.ask(entry); err != nil {
+		return err
+	}
+	if err := s.shard.reserve(s.ctx, s, room); err != nil {
+		return err
+	}
+	s.room = room
+	return nil
+}
+
+// ask is resolve's waiting.
+func (s *session) ask(entry *layoutEntry) error {
 	s.hold()
 	defer s.resume()
 	pause := 100 * time.Millisecond

@@ -35,6 +35,7 @@ type session struct {
 	model     string
 	layouts   []layoutEntry
 	frames    uint64 // DATA frames handed to the shard
+	room      int    // bytes that the shard has promised for the frame at hand
 	hasSeq    bool
 	nextSeq   uint64 // lowest sequence number the next frame may have
 	tally     tally  // what was read so far

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,7 +92,6 @@ type waiter struct {
 	bytes int
 	ready chan struct{}
 	given bool
-	gone  bool
 }
 
 func newShard(index int, cfg *Config, store RowStore, metrics *metrics) *shard {
@@ -132,9 +132,10 @@ func (sh *shard) reserve(ctx context.Context, s *session, n int) error {
 		return nil
 	case <-ctx.Done():
 		sh.mu.Lock()
-		w.gone = true
 		if w.given {
 			sh.reserved -= n
+		} else if i := slices.Index(sh.waiters, w); i >= 0 {
+			sh.waiters = slices.Delete(sh.waiters, i, i+1)
 		}
 		sh.grant()
 		sh.mu.Unlock()
@@ -154,14 +155,12 @@ func (sh *shard) release(n int) {
 func (sh *shard) grant() {
 	for len(sh.waiters) > 0 {
 		w := sh.waiters[0]
-		if !w.gone {
-			if !sh.fits(w.bytes) {
-				return
-			}
-			sh.reserved += w.bytes
-			w.given = true
-			close(w.ready)
+		if !sh.fits(w.bytes) {
+			return
 		}
+		sh.reserved += w.bytes
+		w.given = true
+		close(w.ready)
 		sh.waiters[0] = nil
 		sh.waiters = sh.waiters[1:]
 	}

@@ -181,6 +181,32 @@ func TestShardLingers(t *testing.T) {
 	})
 }
 
+// Sessions that gave up waiting leave the queue, also behind one that goes on.
+func TestShardForgetsWaitersThatGaveUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sh := looseShard(Config{MaxBatchBytes: 100}, newFakeStore())
+		require.NoError(t, sh.reserve(t.Context(), loose(sh, 1), 100))
+		patient, giveUp := context.WithCancel(t.Context())
+		defer giveUp()
+		go func() { _ = sh.reserve(patient, loose(sh, 2), 100) }()
+		synctest.Wait()
+		hurried, cancel := context.WithCancel(t.Context())
+		for n := range int32(50) {
+			go func() { _ = sh.reserve(hurried, loose(sh, 3+n), 10) }()
+		}
+		synctest.Wait()
+		require.Len(t, sh.waiters, 51)
+		cancel()
+		synctest.Wait()
+		require.Len(t, sh.waiters, 1)
+		sh.release(100)
+		synctest.Wait()
+		require.Empty(t, sh.waiters)
+		require.Equal(t, 100, sh.reserved, "the patient one has it")
+	})
+}
+
 // One note a session and batch, whatever the number of frames.
 func TestShardCoalescesNotes(t *testing.T) {
 	t.Parallel()

@@ -90,14 +90,6 @@ func plainRequest(r *http.Request, speaks bool) *http.Request {
 
 // begin makes an upgraded connection a session and starts its goroutine.
 func (g *Gateway) begin(socket *gws.Conn, raw *link, device Device, remote string, begun int64) bool {
-	if !g.enter() {
-		// Stop began while the handshake was under way.
-		_ = raw.SetWriteDeadline(time.Now().Add(g.cfg.CloseTimeout))
-		_ = raw.send(appendClose(nil, closeDrain))
-		_ = raw.Conn.Close()
-		g.metrics.refusals.WithLabelValues("stopping").Inc()
-		return false
-	}
 	s := &session{
 		gateway:    g,
 		device:     device,
@@ -112,8 +104,16 @@ func (g *Gateway) begin(socket *gws.Conn, raw *link, device Device, remote strin
 	s.ctx, s.cancel = context.WithCancel(g.life)
 	s.heartbeat.Store(int64(g.cfg.Heartbeat))
 	raw.session = s
+	if !g.enter(s) {
+		// Stop began while the handshake was under way.
+		s.cancel()
+		_ = raw.SetWriteDeadline(time.Now().Add(g.cfg.CloseTimeout))
+		_ = raw.send(appendClose(nil, closeDrain))
+		_ = raw.Conn.Close()
+		g.metrics.refusals.WithLabelValues("stopping").Inc()
+		return false
+	}
 	g.metrics.opened.Inc()
-	g.hub.add(s)
 	go s.run(socket)
 	return true
 }

@@ -20,7 +20,7 @@ const (
 	insertBatch = `WITH inserted AS (
 		INSERT INTO mooring.samples ` + copyColumns + `
 		SELECT ts, seq, device_id, layout_id, vals, texts FROM pg_temp.mooring_batch
-		ON CONFLICT DO NOTHING RETURNING device_id
+		ON CONFLICT (device_id, ts, seq) DO NOTHING RETURNING device_id
 	) SELECT device_id, count(*) FROM inserted GROUP BY device_id; COMMIT`
 )
 

@@ -37,6 +37,7 @@ var settings = map[string]string{
 	"DateStyle":                           "ISO, YMD",
 	"idle_in_transaction_session_timeout": "60000",
 	"search_path":                         "pg_catalog",
+	"standard_conforming_strings":         "on", // literals in views are quoted for this
 }
 
 // sockets are the open connections of a Store, so that Close can cut those

@@ -153,8 +153,8 @@ func (w *writer) writePart(ctx context.Context, p *part, outcome *Outcome) (refu
 				p.conflict = true
 				continue
 			}
-			// Even ON CONFLICT DO NOTHING met a key: an operator's constraint
-			// that it does not cover, such as an exclusion.
+			// Not the primary key, which ON CONFLICT covers: a constraint that an
+			// operator added.
 			class = failureRow
 		case failurePartition:
 			p.tries++
@@ -164,6 +164,9 @@ func (w *writer) writePart(ctx context.Context, p *part, outcome *Outcome) (refu
 			}
 			err = w.makePartitions(ctx, p.rows)
 			if err == nil {
+				if p.tries > 1 { // one that is being detached, perhaps
+					pause(ctx, backoff(p.tries))
+				}
 				continue
 			}
 			class = classify(err)

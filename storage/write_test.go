@@ -311,3 +311,18 @@ func TestRandomBatchesAgainstModel(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, model, stored)
 }
+
+// An operator's own unique index is no reason to call a row a duplicate.
+func TestRowThatAnotherUniqueIndexRefusesIsRejected(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, pgtest.URL(t))
+	var first, second batch
+	first.add(f.devices[0], f.numbers, 1, base, number(1))
+	f.write(t, &first)
+	execute(t, f.url, "CREATE UNIQUE INDEX ON "+one[string](t, f.url, "SELECT tableoid::regclass::text FROM mooring.samples")+" (device_id, seq)")
+	second.add(f.devices[0], f.numbers, 1, base+1, number(2))
+	outcome := f.write(t, &second)
+	require.Empty(t, outcome.Duplicates)
+	require.Equal(t, []RejectedRow{{Device: f.devices[0], Seq: 1, Time: base + 1}}, outcome.Rejected)
+	require.Equal(t, 1, f.stored(t))
+}

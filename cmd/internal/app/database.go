@@ -97,9 +97,14 @@ func withOptions(text, options string) (string, error) {
 	return base + "?" + strings.Join(kept, "&"), nil
 }
 
-var password = regexp.MustCompile(`(://[^:/@]*):[^/]*@`)
+// A password may stand before the host, where it may hold anything, or among the
+// parameters.
+var (
+	password  = regexp.MustCompile(`^([^:]*://[^:/@?]*):[^?]*@`)
+	parameter = regexp.MustCompile(`(?i)([?&](?:ssl)?password=)[^&]*`)
+)
 
 // Redact takes the password out of a connection URL, for logs.
 func Redact(text string) string {
-	return password.ReplaceAllString(text, "$1:…@")
+	return parameter.ReplaceAllString(password.ReplaceAllString(text, "$1:…@"), "$1…")
 }

@@ -63,4 +63,7 @@ func TestRedact(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "postgres://m:…@a:5432,b:5433/x", Redact("postgres://m:pa:ss@a:5432,b:5433/x"))
 	require.Equal(t, "postgres://m@a:5432/x", Redact("postgres://m@a:5432/x"))
+	require.Equal(t, "postgres://u:…@h/db", Redact("postgres://u:s3c/r@et@h/db"))
+	require.Equal(t, "postgres://h/db?user=u&password=…&sslPassword=…&x=y", Redact("postgres://h/db?user=u&password=s3cret&sslPassword=p&x=y"))
+	require.Equal(t, "postgres://u@h/db?password=…", Redact("postgres://u@h/db?password=a@b"))
 }
