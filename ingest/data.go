@@ -11,7 +11,7 @@ import (
 type dataScratch struct {
 	decoder *wire.Decoder
 	row     wire.Row
-	rows    []byte // encoded for the store
+	rows    []byte        // encoded for the store
 	few     []wire.Reject // what an ACK can carry
 	entry   entry
 }

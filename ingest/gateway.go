@@ -40,7 +40,8 @@ type Gateway struct {
 	shards         []*shard
 	metrics        *metrics
 	latency        latencies
-	maxOutstanding uint64 // DATA frames a device may have unacknowledged
+	unrecorded     complaint // of sessions that could not be put on record
+	maxOutstanding uint64    // DATA frames a device may have unacknowledged
 
 	upgrader, plainUpgrader *gws.Upgrader
 	handshakes              chan struct{} // one token a handshake being checked

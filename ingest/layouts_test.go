@@ -39,6 +39,36 @@ func TestLayoutIsResolvedWithPatience(t *testing.T) {
 	require.Zero(t, d.ackUpTo(1).Rejected)
 }
 
+// A device whose layout is not resolved yet stands in nobody's way.
+func TestWaitingForALayoutHoldsNoRoom(t *testing.T) {
+	t.Parallel()
+	store := newFakeStore()
+	cfg := quick()
+	cfg.Writers, cfg.MaxBatchBytes = 1, 64<<10
+	sv := serve(t, cfg, store)
+	known, unknown := sv.join(t, 1), sv.join(t, 2)
+	known.data(0, 1)
+	known.ackUpTo(1)
+	const many = 1 << 30
+	fail := func(n int) (before int) {
+		store.mu.Lock()
+		defer store.mu.Unlock()
+		before, store.layoutFails = store.layoutFails, n
+		return before
+	}
+	fail(many)
+	unknown.data(0, 500) // its rows are promised all the room there is
+	eventually(t, func() bool {
+		store.mu.Lock()
+		defer store.mu.Unlock()
+		return store.layoutFails < many
+	}, "the layout is asked for")
+	known.data(1, 1)
+	known.ackUpTo(2)
+	require.Positive(t, fail(0), "it was still waiting")
+	require.Zero(t, unknown.ackUpTo(500).Rejected)
+}
+
 // Names in the place of a layout's number declare one, once.
 func TestLayoutOnTheFly(t *testing.T) {
 	t.Parallel()

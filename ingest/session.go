@@ -250,7 +250,9 @@ func (s *session) open(hello wire.Hello) bool {
 		return false
 	default:
 		if s.ctx.Err() == nil {
-			g.cfg.Logger.Warn("session not recorded", "device", s.device.Name, "error", err)
+			if skipped, due := g.unrecorded.due(s.link.clock.now()); due {
+				g.cfg.Logger.Warn("session not recorded", "device", s.device.Name, "error", err, "others", skipped)
+			}
 		}
 		s.shut(closeOpen)
 		return false

@@ -84,7 +84,18 @@ func Up(ctx context.Context, url string, logger *slog.Logger) (applied int, err 
 	if current > target {
 		return applied, fmt.Errorf("%w: it is at %d, this program knows %d", ErrNewerSchema, current, target)
 	}
+	if err := grantReads(ctx, db); err != nil {
+		logger.Warn("role mooring_reader may not read yet; run: SELECT mooring.grant_reads()", "error", err)
+	}
 	return applied, nil
+}
+
+// grantReads gives role mooring_reader its rights if it was made after the
+// schema, by somebody who may.
+func grantReads(ctx context.Context, db *sql.DB) error {
+	_, err := db.ExecContext(ctx, `SELECT mooring.grant_reads() FROM pg_roles
+		WHERE rolname = 'mooring_reader' AND NOT has_schema_privilege(oid, 'mooring', 'USAGE')`)
+	return err
 }
 
 // Status lists every migration this program knows, in order, with when it was

@@ -27,7 +27,7 @@ First steps:
 
 Every flag of serve can also be an environment variable (MOORING_ and the flag's name, as MOORING_DATA_DIR) or a key of a YAML file named by --config. A flag counts more than the environment, that more than the file.
 
-Exit codes: 0 done · 1 failed · 2 wrong usage · 3 no such device · 4 the device exists already · 5 the database can't be reached.`
+Exit codes: 0 done · 1 failed · 2 wrong usage · 3 no such device · 4 the device exists already · 5 the database can't be reached (serve: 1).`
 
 // commandLine is all that can be typed.
 type commandLine struct {

@@ -17,7 +17,7 @@ type deviceCommands struct {
 	Disable deviceDisableCommand `cmd:"" help:"Keep a device out; ends its connection at once."`
 	Enable  deviceEnableCommand  `cmd:"" help:"Let a disabled device in again."`
 	Rotate  deviceRotateCommand  `cmd:"" help:"Give a device a new token."`
-	Remove  deviceRemoveCommand  `cmd:"" help:"Remove a device with its tokens and sessions."`
+	Remove  deviceRemoveCommand  `cmd:"" help:"Remove a device with its tokens and sessions; with --purge its readings too."`
 }
 
 // withAdmin connects to the registry, runs act and gives its errors exit codes

@@ -36,7 +36,7 @@ func (d *dsnCommand) Run(ctx context.Context, out *console) error {
 		role = "reader"
 		if !limited {
 			fmt.Fprintln(out.stderr, "mooring: this login may not become mooring_reader, so only its transactions are read-only unless they say otherwise."+
-				"\nTo change that, run once: GRANT mooring_reader TO the login")
+				"\nTo change that, run once, as somebody who may: GRANT mooring_reader TO the login (after CREATE ROLE mooring_reader and a start of the server, if there is no such role yet)")
 		}
 	}
 	if d.JSON {

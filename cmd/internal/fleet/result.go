@@ -69,6 +69,12 @@ type Result struct {
 // Settled reports whether everything sent was acknowledged in the end.
 func (r *Result) Settled() bool { return len(r.Unsettled) == 0 }
 
+// lost is the number of rows of a settled run that no device has any more and
+// that no ack covers.
+func (r *Result) lost() uint64 {
+	return r.Produced - min(r.Produced, r.Acked+r.Dropped)
+}
+
 // Surprises are the misdeeds that were answered in another way than stated.
 func (r *Result) Surprises() []InputTally {
 	return slices.DeleteFunc(slices.Clone(r.Misdeeds), func(tally InputTally) bool { return tally.Otherwise == 0 })
@@ -156,7 +162,10 @@ func (r *Result) Print(w io.Writer) {
 	r.printLatency(w)
 	style := terminal.NewStyler(w)
 	if r.Settled() {
-		fmt.Fprintln(w, style.Good("settled: the server acknowledged all that was sent"))
+		fmt.Fprintln(w, style.Good("settled: nothing that a device still has waits for an ack"))
+		if lost := r.lost(); lost > 0 {
+			fmt.Fprintf(w, "%d rows went with the memory of devices that rebooted before an ack arrived\n", lost)
+		}
 		return
 	}
 	fmt.Fprintln(w, style.Bad(fmt.Sprintf("not settled: %d devices wait for acks", len(r.Unsettled))))

@@ -88,6 +88,7 @@ func (v *Verdict) Print(w io.Writer) {
 	terminal.Table(w, []string{"rows", "count", "must be"}, [][]string{
 		{"sent", count(v.Sent), ""},
 		{"acknowledged", count(v.Acked), ""},
+		{"not acknowledged, lost at reboots for example", count(v.Sent - min(v.Sent, v.Acked)), ""},
 		{"stored as sent", count(v.Stored), ""},
 		{"missing", count(v.Missing), "0"},
 		{"stored twice", count(v.Twice), "0"},
