@@ -174,11 +174,28 @@ func (b *bench) profile(server *child, name string) (stop func() error, err erro
 	if b.cfg.ProfileDirectory == "" {
 		return func() error { return nil }, nil
 	}
-	path, err := filepath.Abs(filepath.Join(b.cfg.ProfileDirectory, name+".pprof"))
+	path, err := b.profilePath(name + ".pprof")
 	if err != nil {
 		return nil, err
 	}
 	return func() error { return server.tell(commandStop) }, server.tell(commandProfile + " " + path)
+}
+
+// heap writes what the server holds in memory, if profiles are wanted.
+func (b *bench) heap(server *child, name string) error {
+	if b.cfg.ProfileDirectory == "" {
+		return nil
+	}
+	path, err := b.profilePath(name + ".heap")
+	if err != nil {
+		return err
+	}
+	return server.tell(commandHeap + " " + path)
+}
+
+// profilePath is absolute, for another process.
+func (b *bench) profilePath(name string) (string, error) {
+	return filepath.Abs(filepath.Join(b.cfg.ProfileDirectory, name))
 }
 
 // shownSettings are what a reader of figures wants to know of PostgreSQL.

@@ -61,12 +61,28 @@ func (s *series) fill() (rows []byte, count int) {
 // ceiling is how many rows a second PostgreSQL takes by plain COPY over so many
 // connections, in batches of this size, into an empty table, with nothing else
 // running.
-func (b *bench) ceiling(ctx context.Context, s shape, devices, batch, connections int) (rowsPerSecond float64, err error) {
+func (b *bench) ceiling(ctx context.Context, s shape, devices, batch, connections int) (l limit, err error) {
 	if err := b.fresh(ctx); err != nil {
-		return 0, err
+		return l, err
+	}
+	before, err := treeTime(b.cluster.Info().PID)
+	if err != nil {
+		return l, err
 	}
 	rows, elapsed, err := b.copyFor(ctx, s, devices, batch, connections, b.cfg.For, 0)
-	return float64(rows) / elapsed.Seconds(), err
+	if err != nil {
+		return l, err
+	}
+	after, err := treeTime(b.cluster.Info().PID)
+	l.rowsPerSecond = float64(rows) / elapsed.Seconds()
+	l.perRow = float64((after - before).Nanoseconds()) / 1000 / float64(rows)
+	return l, err
+}
+
+// limit is what plain COPY reached.
+type limit struct {
+	rowsPerSecond float64
+	perRow        float64 // processor time of PostgreSQL, µs
 }
 
 // copyFor copies until a time is over, or, if enough is not 0, so many rows are

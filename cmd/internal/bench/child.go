@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -43,6 +44,7 @@ const (
 	commandFree    = "free"    // collect garbage, give the memory back
 	commandProfile = "profile" // NAME: write a CPU profile there, until the next
 	commandStop    = "stop profile"
+	commandHeap    = "heap" // NAME: write there what memory is in use, as text
 )
 
 // Child turns a process that Run has started into the server it is to be; in
@@ -118,6 +120,10 @@ func obey(line string) string {
 		debug.FreeOSMemory()
 	case line == commandStop:
 		pprof.StopCPUProfile()
+	case strings.HasPrefix(line, commandHeap+" "):
+		if err := writeHeap(strings.TrimPrefix(line, commandHeap+" ")); err != nil {
+			return err.Error()
+		}
 	case profile:
 		file, err := os.Create(name)
 		if err != nil {
@@ -130,6 +136,15 @@ func obey(line string) string {
 		return "unknown command"
 	}
 	return "done"
+}
+
+// writeHeap writes the allocations in use, by place, and the runtime's totals.
+func writeHeap(path string) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.Lookup("heap").WriteTo(file, 1), file.Close())
 }
 
 // child is a server process, as seen from here.

@@ -157,6 +157,11 @@ func (b *bench) hold(ctx context.Context, fleet []*device, server *child, bare b
 		return h, err
 	}
 	h.perConnection = float64(full-empty) / float64(len(fleet))
+	if !bare {
+		if err := b.heap(server, "idle"); err != nil {
+			return h, err
+		}
+	}
 	h.lost = c.lost.Load()
 	h.peak, err = memory(server.pid(), "VmHWM")
 	return h, err

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -112,7 +113,7 @@ func fileLimit() (int, error) {
 			return strconv.Atoi(fields[0])
 		}
 	}
-	return 0, fmt.Errorf("/proc/self/limits: no limit of open files")
+	return 0, errors.New("/proc/self/limits: no limit of open files")
 }
 
 // usage is the processor time of the three parties at one moment.

@@ -9,7 +9,7 @@ const firstBatch = 10_000
 // of the same rows.
 func (b *bench) saturate(ctx context.Context) (s Scenario, err error) {
 	var total outcome
-	var ceilings [2]float64
+	var ceilings [2]limit
 	if _, err := b.layout(ctx, tenRows.channels); err != nil {
 		return s, err
 	}
@@ -29,16 +29,18 @@ func (b *bench) saturate(ctx context.Context) (s Scenario, err error) {
 			if err != nil {
 				return s, err
 			}
-			ceilings[i] += measured / float64(b.cfg.Rounds)
+			ceilings[i].rowsPerSecond += measured.rowsPerSecond / float64(b.cfg.Rounds)
+			ceilings[i].perRow += measured.perRow / float64(b.cfg.Rounds)
 		}
 	}
 	s.addAgainst("rows_per_s", total.rowsPerSecond(), "ceiling2_rows_per_s")
-	s.add("ceiling1_rows_per_s", ceilings[0])
-	s.add("ceiling2_rows_per_s", ceilings[1])
-	s.add("ratio", total.rowsPerSecond()/ceilings[1])
+	s.add("ceiling1_rows_per_s", ceilings[0].rowsPerSecond)
+	s.add("ceiling2_rows_per_s", ceilings[1].rowsPerSecond)
+	s.add("ratio", total.rowsPerSecond()/ceilings[1].rowsPerSecond)
 	s.add("readings_per_s", total.rowsPerSecond()*float64(tenRows.channels))
 	s.addAgainst("gateway_cpu_us_per_row", total.perRow(total.used.gateway), "postgres_cpu_us_per_row")
-	s.add("postgres_cpu_us_per_row", total.perRow(total.used.postgres))
+	s.addAgainst("postgres_cpu_us_per_row", total.perRow(total.used.postgres), "ceiling2_postgres_cpu_us_per_row")
+	s.add("ceiling2_postgres_cpu_us_per_row", ceilings[1].perRow)
 	s.add("generator_cpu_us_per_row", total.perRow(total.used.generator))
 	total.addTo(&s)
 	s.note("%d devices, frames of %d rows × %d channels; the generator shares the cores with what it measures, the ceiling has them alone", b.cfg.Devices, tenRows.rows, tenRows.channels)
@@ -61,7 +63,7 @@ func (b *bench) saturateOneRow(ctx context.Context) (s Scenario, err error) {
 		return s, err
 	}
 	s.addAgainst("frames_per_s", o.rowsPerSecond(), "ceiling2_rows_per_s")
-	s.add("ceiling2_rows_per_s", ceiling)
+	s.add("ceiling2_rows_per_s", ceiling.rowsPerSecond)
 	s.addAgainst("gateway_cpu_us_per_frame", o.perRow(o.used.gateway), "postgres_cpu_us_per_frame")
 	s.add("postgres_cpu_us_per_frame", o.perRow(o.used.postgres))
 	s.add("generator_cpu_us_per_frame", o.perRow(o.used.generator))
