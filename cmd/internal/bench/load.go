@@ -15,8 +15,8 @@ import (
 	"mooring/wire"
 )
 
-// warmUp is how long a load runs before it is measured, and not more than a
-// third of the measured time.
+// warmUp is how long a load runs before it is measured, once all its devices
+// have begun, and not more than a third of the measured time.
 const warmUp = time.Second
 
 // load is a fleet that sends as fast as its windows allow.
@@ -24,6 +24,7 @@ type load struct {
 	template *template
 	fleet    []*device
 	acked    atomic.Uint64
+	begun    atomic.Int64 // devices that have had an ack
 	ending   atomic.Bool
 	running  sync.WaitGroup
 	mu       sync.Mutex
@@ -111,8 +112,24 @@ func (l *load) hurry(d *device) error {
 		if d.acked > d.sent {
 			return fmt.Errorf("acknowledged up to %d, sent up to %d", d.acked, d.sent)
 		}
+		if acked > 0 && d.acked == acked {
+			l.begun.Add(1)
+		}
 		l.acked.Add(acked)
 	}
+}
+
+// warm waits until every device has had an ack, so that what is done once for
+// each of them, such as looking up its layout, is over, and a while longer.
+func (l *load) warm(ctx context.Context, longer time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for l.begun.Load() < int64(len(l.fleet)) {
+		if err := sleep(ctx, 10*time.Millisecond); err != nil {
+			return fmt.Errorf("%d of %d devices were acknowledged: %w", l.begun.Load(), len(l.fleet), err)
+		}
+	}
+	return sleep(ctx, longer)
 }
 
 // end lets the devices stop, waits for the last acks and closes.
@@ -178,7 +195,7 @@ func (o *outcome) and(other *outcome) outcome {
 // measure watches a running load for a while. whole ends it earlier.
 func (b *bench) measure(ctx context.Context, server *child, l *load, name string, whole <-chan struct{}) (o outcome, err error) {
 	if whole == nil {
-		if err := sleep(ctx, min(warmUp, b.cfg.For/3)); err != nil {
+		if err := l.warm(ctx, min(warmUp, b.cfg.For/3)); err != nil {
 			return o, err
 		}
 	}

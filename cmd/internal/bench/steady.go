@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -48,8 +49,12 @@ func (b *bench) steady(ctx context.Context) (s Scenario, err error) {
 		return s, errors.Join(err, l.end())
 	}
 	p := &pacer{load: l, latency: hdrhistogram.New(1, time.Minute.Microseconds(), 3)}
-	p.from = time.Now().Add(min(warmUp, b.cfg.For/3))
 	p.start(b.cfg.SteadyRate)
+	if err := l.warm(ctx, min(warmUp, b.cfg.For/3)); err != nil {
+		p.stop()
+		return s, errors.Join(err, l.end())
+	}
+	p.measuring.Store(true)
 	o, err := b.measure(ctx, server, l, "steady", nil)
 	p.stop()
 	if err := errors.Join(err, l.end()); err != nil {
@@ -72,7 +77,8 @@ type pacer struct {
 	load    *load
 	quit    chan struct{}
 	running sync.WaitGroup
-	from    time.Time // frames sent before are warm-up
+	// measuring is false while it warms up.
+	measuring atomic.Bool
 
 	mu      sync.Mutex
 	latency *hdrhistogram.Histogram // µs
@@ -151,11 +157,15 @@ func (p *pacer) read(d *paced) {
 			return
 		}
 		p.load.acked.Add(acked)
+		measuring := p.measuring.Load()
 		d.mu.Lock()
+		if acked > 0 && d.acked == acked {
+			p.load.begun.Add(1)
+		}
 		frames := min(int(acked)/p.load.template.rows, len(d.times))
 		p.mu.Lock()
 		for _, at := range d.times[:frames] {
-			if at.After(p.from) {
+			if measuring {
 				_ = p.latency.RecordValue(max(1, now.Sub(at).Microseconds())) // over a minute: it is broken anyway
 			}
 		}
