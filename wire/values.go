@@ -26,10 +26,10 @@ func (r *reader) value(value *Value, channel *Channel, maxText int) (Code, error
 	case code == msgpcode.Nil:
 		return 0, r.dec.DecodeNil()
 	case channel.Kind == KindNumber && code == msgpcode.Double:
-		number, err := r.dec.DecodeFloat64()
+		number, err := r.float64()
 		return value.setFloat(number), err
 	case channel.Kind == KindNumber && code == msgpcode.Float:
-		number, err := r.dec.DecodeFloat32()
+		number, err := r.float32()
 		return value.setFloat(float64(number)), err
 	case channel.Kind == KindNumber && isInteger(code):
 		integer, big, err := r.integer()

@@ -22,6 +22,7 @@ First steps, with a server running (mooring serve):
   mooring device add --count 50 --prefix sim- --out tokens.csv
   fleet run --tokens tokens.csv --faults heavy --for 30s --ledger run.ledger
   fleet verify --ledger run.ledger
+  fleet bench                                  (needs no server: starts its own)
   fleet replay recorded.csv --device roadside --token … --time Date,Time --time-layout "2/1/2006 15:04:05"
 
 Exit codes: 0 all is well · 1 failed, or not all is well: rows that were not acknowledged, answers other than the protocol's, a verdict that is not clean · 2 wrong usage.`
@@ -40,6 +41,7 @@ type commandLine struct {
 	Run    runCommand    `cmd:"" help:"Simulate a fleet."`
 	Verify verifyCommand `cmd:"" help:"Compare a run's ledger with what the database holds."`
 	Replay replayCommand `cmd:"" help:"Send a recorded CSV file as one device."`
+	Bench  benchCommand  `cmd:"" help:"Measure the server on this machine, beside what limits it."`
 }
 
 // console is where a command's output goes: results to stdout, everything else
@@ -140,6 +142,7 @@ func newParser(line *commandLine, stdout, stderr io.Writer) (*kong.Kong, error) 
 			{Key: "Load", Title: "Load:"},
 			{Key: "Database", Title: "Database:"},
 			{Key: "File", Title: "File:"},
+			{Key: "Size", Title: "Size:"},
 		}),
 	)
 }

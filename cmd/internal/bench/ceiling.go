@@ -1,0 +1,142 @@
+package bench
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"mooring/wire"
+)
+
+// series makes the rows that a part of a fleet sends, batch by batch, the way
+// they come in: as many rows of one device together as fit a batch, whole frames.
+type series struct {
+	bench  *bench
+	shape  shape
+	layout int32
+	ids    []int32
+	base   int64
+	batch  int // rows
+	cursor int
+	next   []uint64 // by device, number of the next row
+	rows   []byte
+	values []wire.Value
+}
+
+// series gives the rows of every parts-th of the first count devices.
+func (b *bench) series(ctx context.Context, s shape, count, batch, part, parts int) (*series, error) {
+	layout, err := b.layout(ctx, s.channels)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.devices(ctx, count, 0); err != nil {
+		return nil, err
+	}
+	made := &series{bench: b, shape: s, layout: layout, base: now(), batch: batch}
+	for i := part; i < count; i += parts {
+		made.ids = append(made.ids, b.fleet[i].Device.ID)
+	}
+	made.next = make([]uint64, len(made.ids))
+	return made, nil
+}
+
+// fill encodes the next batch, valid until the next call.
+func (s *series) fill() (rows []byte, count int) {
+	together := max(1, s.batch/max(1, len(s.ids))/s.shape.rows) * s.shape.rows
+	s.rows = s.rows[:0]
+	for count < s.batch {
+		for range together {
+			row := s.shape.row(s.base, s.next[s.cursor], s.values)
+			s.values = row.Values
+			s.rows = s.bench.probe.AppendRow(s.rows, s.ids[s.cursor], s.layout, &row)
+			s.next[s.cursor]++
+		}
+		count += together
+		s.cursor = (s.cursor + 1) % len(s.ids)
+	}
+	return s.rows, count
+}
+
+// ceiling is how many rows a second PostgreSQL takes by plain COPY over so many
+// connections, in batches of this size, into an empty table, with nothing else
+// running.
+func (b *bench) ceiling(ctx context.Context, s shape, devices, batch, connections int) (l limit, err error) {
+	if err := b.fresh(ctx); err != nil {
+		return l, err
+	}
+	before, err := treeTime(b.cluster.Info().PID)
+	if err != nil {
+		return l, err
+	}
+	rows, elapsed, err := b.copyFor(ctx, s, devices, batch, connections, b.cfg.For, 0)
+	if err != nil {
+		return l, err
+	}
+	after, err := treeTime(b.cluster.Info().PID)
+	l.rowsPerSecond = float64(rows) / elapsed.Seconds()
+	l.perRow = float64((after - before).Nanoseconds()) / 1000 / float64(rows)
+	return l, err
+}
+
+// limit is what plain COPY reached.
+type limit struct {
+	rowsPerSecond float64
+	perRow        float64 // processor time of PostgreSQL, µs
+}
+
+// copyFor copies until a time is over, or, if enough is not 0, so many rows are
+// stored.
+func (b *bench) copyFor(ctx context.Context, s shape, devices, batch, connections int, length time.Duration, enough int) (rows int, elapsed time.Duration, err error) {
+	var parts []*series
+	for part := range connections {
+		made, err := b.series(ctx, s, devices, max(1, batch), part, connections)
+		if err != nil {
+			return 0, 0, err
+		}
+		parts = append(parts, made)
+	}
+	counts, faults := make([]int, connections), make([]error, connections)
+	begun := time.Now()
+	var running sync.WaitGroup
+	for i, part := range parts {
+		running.Go(func() {
+			for ctx.Err() == nil && (length == 0 || time.Since(begun) < length) && (enough == 0 || counts[i] < enough/connections) {
+				batch, count := part.fill()
+				if _, faults[i] = b.probe.Copy(ctx, i, batch); faults[i] != nil {
+					return
+				}
+				counts[i] += count
+			}
+		})
+	}
+	running.Wait()
+	elapsed = time.Since(begun)
+	for i := range counts {
+		rows += counts[i]
+		if faults[i] != nil {
+			return 0, 0, faults[i]
+		}
+	}
+	return rows, elapsed, ctx.Err()
+}
+
+// loneCommit is the median time that a COPY of one row takes, with nothing else
+// running.
+func (b *bench) loneCommit(ctx context.Context) (time.Duration, error) {
+	part, err := b.series(ctx, oneRow, 1, 1, 0, 1)
+	if err != nil {
+		return 0, err
+	}
+	var took []time.Duration
+	for range 200 {
+		rows, _ := part.fill()
+		begun := time.Now()
+		if _, err := b.probe.Copy(ctx, 0, rows); err != nil {
+			return 0, err
+		}
+		took = append(took, time.Since(begun))
+	}
+	slices.Sort(took)
+	return took[len(took)/2], nil
+}

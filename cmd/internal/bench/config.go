@@ -1,0 +1,140 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Config says what to measure. Zero values stand for the defaults.
+type Config struct {
+	// Scenarios are the names of those to run, in this order. Defaults to all.
+	Scenarios []string
+	// For is how long each phase with load is measured. Defaults to 6 s.
+	For time.Duration
+	// Rounds is how often saturate and its ceilings are measured in turn, so
+	// that what else the machine does meets both. Defaults to 2.
+	Rounds int
+	// Devices send frames of ten rows in saturate and duplicates. Defaults to 200.
+	Devices int
+	// OneRowDevices send frames of one row in saturate-1row. Defaults to 2,000.
+	OneRowDevices int
+	// SteadyDevices and SteadyRate, rows a second of all, are the load of steady.
+	// Default to 1,000 and 100,000.
+	SteadyDevices, SteadyRate int
+	// Connections of idle and storm. Defaults to what the limit of open files
+	// allows, 25,000 at most: ports of one address are scarce.
+	Connections int
+	// IdleFor is how long idle connections are watched. Defaults to 15 s.
+	IdleFor time.Duration
+	// Growth are the numbers of devices of growth, rising. Defaults to 100,
+	// 10,000 and, with Full, 100,000.
+	Growth []int
+	// StoredRows is what lies in the table before growth is measured again.
+	// Defaults to 2 million; with Full, 50 million.
+	StoredRows int
+	// StorageRows are written for each size that storage measures. Defaults to
+	// 1 million.
+	StorageRows int
+	// Full makes growth reach the sizes that take minutes.
+	Full bool
+	// Quiet is how long to wait until PostgreSQL has brought its counters up to
+	// date. Defaults to 11 s: an idle connection reports after ten.
+	Quiet time.Duration
+
+	// Writers and Linger are the server's. Default to the server's defaults.
+	Writers int
+	Linger  time.Duration
+	// Directory is where the throwaway database lives; it must be empty or
+	// missing. Defaults to a temporary one.
+	Directory string
+	// Settings are parameters of PostgreSQL that override those of the private
+	// one. Defaults to none.
+	Settings map[string]string
+	// ProfileDirectory takes a CPU profile of the server for each phase with
+	// load. Defaults to none.
+	ProfileDirectory string
+
+	// OnProgress is told what begins. Defaults to nobody.
+	OnProgress func(what string)
+	// Errors takes what the servers complain of. Defaults to nowhere.
+	Errors io.Writer
+}
+
+// reservedFiles are for everything but connections of devices.
+const reservedFiles = 300
+
+// mostConnections are those that one address can have to one port, with room.
+const mostConnections = 25_000
+
+// Scenarios are all there are, in the order in which they run.
+func Scenarios() []string {
+	var names []string
+	for _, s := range scenarios {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+func orDefault[T comparable](value *T, otherwise T) {
+	var zero T
+	if *value == zero {
+		*value = otherwise
+	}
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if len(c.Scenarios) == 0 {
+		c.Scenarios = Scenarios()
+	}
+	for _, name := range c.Scenarios {
+		if !slices.Contains(Scenarios(), name) {
+			return c, fmt.Errorf("bench: no scenario %q, there are %s", name, strings.Join(Scenarios(), ", "))
+		}
+	}
+	limit, err := fileLimit()
+	if err != nil {
+		return c, fmt.Errorf("bench: %w (only Linux has what is needed)", err)
+	}
+	most := limit - reservedFiles
+	orDefault(&c.For, 6*time.Second)
+	orDefault(&c.Rounds, 2)
+	orDefault(&c.Devices, 200)
+	orDefault(&c.OneRowDevices, 2000)
+	orDefault(&c.SteadyDevices, 1000)
+	orDefault(&c.SteadyRate, 100_000)
+	orDefault(&c.Connections, min(most, mostConnections))
+	orDefault(&c.IdleFor, 15*time.Second)
+	if len(c.Growth) == 0 {
+		c.Growth = []int{100, 10_000}
+		if c.Full {
+			c.Growth = append(c.Growth, 100_000)
+		}
+	}
+	stored := 2_000_000
+	if c.Full {
+		stored = 50_000_000
+	}
+	orDefault(&c.StoredRows, stored)
+	orDefault(&c.StorageRows, 1_000_000)
+	orDefault(&c.Quiet, 11*time.Second)
+	orDefault(&c.Writers, 2)
+	if c.OnProgress == nil {
+		c.OnProgress = func(string) {}
+	}
+	if c.Errors == nil {
+		c.Errors = io.Discard
+	}
+	for _, connected := range []int{c.Devices, c.OneRowDevices, c.SteadyDevices, c.Connections} {
+		if connected < 1 || connected > most {
+			return c, fmt.Errorf("bench: %d devices: 1 to %d fit the limit of %d open files", connected, most, limit)
+		}
+	}
+	if c.SteadyRate < 1 || c.Rounds < 1 || c.Growth[0] < 1 || !slices.IsSorted(c.Growth) {
+		return c, errors.New("bench: rate and rounds are positive, growth rises")
+	}
+	return c, nil
+}

@@ -1,0 +1,313 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// crowd is many connections that are merely held.
+type crowd struct {
+	fleet   []*device
+	first   []byte // what each sends once connected; empty: to a bare server
+	address string
+	running sync.WaitGroup
+	leaving atomic.Bool
+	refused atomic.Int64 // handshakes that were to be tried again
+	lost    atomic.Int64 // connections that ended unasked
+}
+
+// newCrowd makes a crowd for the server under test, or for a bare one.
+func newCrowd(fleet []*device, server *child, bare bool) *crowd {
+	c := &crowd{fleet: fleet, address: server.address}
+	if !bare {
+		c.first = introduction(oneRow)
+	}
+	return c
+}
+
+// join connects all of them and returns when the last one is upgraded and, with
+// a server that acknowledges, has its first row acknowledged.
+func (c *crowd) join(ctx context.Context) error {
+	c.leaving.Store(false)
+	t := newTemplate(oneRow)
+	var waiting sync.WaitGroup
+	err := forAll(c.fleet, dialers, func(d *device) error {
+		for {
+			err := d.dial(ctx, c.address)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, errRefused) {
+				return err
+			}
+			c.refused.Add(1)
+			if err := sleep(ctx, 50*time.Millisecond); err != nil {
+				return err
+			}
+		}
+		if len(c.first) == 0 {
+			c.running.Go(func() { c.hold(d) })
+			return nil
+		}
+		d.buffer = append(d.buffer[:0], c.first...)
+		d.buffer = t.append(d.buffer, d.base, d.sent)
+		d.sent++
+		if err := d.send(d.buffer); err != nil {
+			return err
+		}
+		d.buffer = nil
+		waiting.Add(1)
+		c.running.Go(func() {
+			for d.acked < d.sent {
+				if _, err := d.next(); err != nil {
+					c.gone()
+					waiting.Done()
+					return
+				}
+			}
+			waiting.Done()
+			c.hold(d)
+		})
+		return nil
+	})
+	waiting.Wait()
+	if lost := c.lost.Load(); err == nil && lost > 0 {
+		err = errors.New("connections were lost while connecting")
+	}
+	return err
+}
+
+// hold answers pings until the connection ends.
+func (c *crowd) hold(d *device) {
+	for {
+		if _, err := d.next(); err != nil {
+			c.gone()
+			return
+		}
+	}
+}
+
+func (c *crowd) gone() {
+	if !c.leaving.Load() {
+		c.lost.Add(1)
+	}
+}
+
+// leave drops all connections.
+func (c *crowd) leave() {
+	c.leaving.Store(true)
+	_ = forAll(c.fleet, 16, func(d *device) error {
+		d.drop()
+		return nil
+	})
+	c.running.Wait()
+}
+
+// held is what connections that do nothing cost.
+type held struct {
+	perConnection, uncollected float64 // bytes resident
+	processor                  time.Duration
+	generator, postgres        time.Duration
+	peak                       int64
+	lost                       int64
+}
+
+// hold connects the fleet to a server, watches it for a while and leaves.
+func (b *bench) hold(ctx context.Context, fleet []*device, server *child, bare bool) (h held, err error) {
+	if err := server.tell(commandFree); err != nil {
+		return h, err
+	}
+	empty, err := memory(server.pid(), "VmRSS")
+	if err != nil {
+		return h, err
+	}
+	c := newCrowd(fleet, server, bare)
+	defer c.leave()
+	if err := c.join(ctx); err != nil {
+		return h, err
+	}
+	if err := sleep(ctx, min(warmUp, b.cfg.IdleFor)); err != nil {
+		return h, err
+	}
+	before, err := readUsage(server, b.cluster.Info().PID)
+	if err != nil {
+		return h, err
+	}
+	if err := sleep(ctx, b.cfg.IdleFor); err != nil {
+		return h, err
+	}
+	after, err := readUsage(server, b.cluster.Info().PID)
+	if err != nil {
+		return h, err
+	}
+	used := after.since(before)
+	h.processor, h.generator, h.postgres = used.gateway, used.generator, used.postgres
+	full, err := memory(server.pid(), "VmRSS")
+	if err != nil {
+		return h, err
+	}
+	h.uncollected = float64(full-empty) / float64(len(fleet))
+	if err := server.tell(commandFree); err != nil {
+		return h, err
+	}
+	if full, err = memory(server.pid(), "VmRSS"); err != nil {
+		return h, err
+	}
+	h.perConnection = float64(full-empty) / float64(len(fleet))
+	if !bare {
+		if err := b.heap(server, "idle"); err != nil {
+			return h, err
+		}
+	}
+	h.lost = c.lost.Load()
+	h.peak, err = memory(server.pid(), "VmHWM")
+	return h, err
+}
+
+// idle: connections that do nothing, beside those of a bare server.
+func (b *bench) idle(ctx context.Context) (s Scenario, err error) {
+	count := b.cfg.Connections
+	if err := b.fresh(ctx); err != nil {
+		return s, err
+	}
+	fleet, err := b.devices(ctx, count, now())
+	if err != nil {
+		return s, err
+	}
+	measure := func(start func(context.Context) (*child, error), bare bool) (h held, err error) {
+		server, err := start(ctx)
+		if err != nil {
+			return h, err
+		}
+		defer func() { err = errors.Join(err, server.stop()) }()
+		return b.hold(ctx, fleet, server, bare)
+	}
+	b.say("idle: %d connections to a bare server", count)
+	floor, err := measure(b.bareServer, true)
+	if err != nil {
+		return s, err
+	}
+	b.say("idle: %d connections", count)
+	ours, err := measure(b.server, false)
+	if err != nil {
+		return s, err
+	}
+	percent := func(used time.Duration) float64 { return 100 * used.Seconds() / b.cfg.IdleFor.Seconds() }
+	s.add("connections", float64(count))
+	s.addAgainst("rss_bytes_per_connection", ours.perConnection, "bare_rss_bytes_per_connection")
+	s.add("bare_rss_bytes_per_connection", floor.perConnection)
+	s.addAgainst("rss_uncollected_bytes_per_connection", ours.uncollected, "bare_rss_uncollected_bytes_per_connection")
+	s.add("bare_rss_uncollected_bytes_per_connection", floor.uncollected)
+	s.add("cpu_percent", percent(ours.processor))
+	s.add("cpu_percent_per_1000", percent(ours.processor)*1000/float64(count))
+	s.add("bare_cpu_percent", percent(floor.processor))
+	s.add("postgres_cpu_percent", percent(ours.postgres))
+	s.add("generator_cpu_percent", percent(ours.generator))
+	s.add("lost", float64(ours.lost+floor.lost))
+	s.add("gateway_peak_bytes", float64(ours.peak))
+	s.note("each connection authenticated, one layout, one row acknowledged, pinged every 30 s; processor time of the whole server, percent of one core, over %v; resident memory beyond an empty server's, after the garbage of the handshakes was collected (uncollected: before)", b.cfg.IdleFor)
+	return s, nil
+}
+
+// storm: all connections drop and come back, beside the handshakes of a bare
+// server.
+func (b *bench) storm(ctx context.Context) (s Scenario, err error) {
+	count := b.cfg.Connections
+	if err := b.fresh(ctx); err != nil {
+		return s, err
+	}
+	fleet, err := b.devices(ctx, count, now())
+	if err != nil {
+		return s, err
+	}
+	b.say("storm: %d connections to a bare server", count)
+	bare, err := b.bareServer(ctx)
+	if err != nil {
+		return s, err
+	}
+	c := newCrowd(fleet, bare, true)
+	floor, _, err := b.comeBack(ctx, c, bare)
+	if err := errors.Join(err, bare.stop()); err != nil {
+		return s, err
+	}
+
+	b.say("storm: %d connections", count)
+	server, err := b.server(ctx)
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, server.stop()) }()
+	c = newCrowd(fleet, server, false)
+	took, used, err := b.comeBack(ctx, c, server)
+	if err != nil {
+		return s, err
+	}
+	s.add("connections", float64(count))
+	s.addAgainst("seconds_until_all_acked", took.took.Seconds(), "bare_handshake_seconds")
+	s.add("bare_handshake_seconds", floor.took.Seconds())
+	s.add("ratio", took.took.Seconds()/floor.took.Seconds())
+	s.addAgainst("handshakes_per_s", float64(count)/took.took.Seconds(), "bare_handshakes_per_s")
+	s.add("bare_handshakes_per_s", float64(count)/floor.took.Seconds())
+	s.add("queries", float64(took.queries))
+	s.add("queries_per_connection", float64(took.queries)/float64(count))
+	s.add("refused_for_now", float64(c.refused.Load()))
+	s.add("gateway_cpu_s", used.gateway.Seconds())
+	s.add("postgres_cpu_s", used.postgres.Seconds())
+	s.add("generator_cpu_s", used.generator.Seconds())
+	s.note("clock from when the last connection is dropped until the last row sent after reconnecting is acknowledged; bare: until the last handshake is answered; %d handshakes under way at a time; queries: transactions that PostgreSQL counted, the %v before and after included", dialers, b.cfg.Quiet)
+	return s, nil
+}
+
+// storming is what a return of all took.
+type storming struct {
+	took    time.Duration
+	queries int64
+}
+
+func (b *bench) comeBack(ctx context.Context, c *crowd, server *child) (s storming, used usage, err error) {
+	defer c.leave()
+	if err := c.join(ctx); err != nil {
+		return s, used, err
+	}
+	bare := len(c.first) == 0
+	var before, after int64
+	if !bare {
+		if err := sleep(ctx, b.cfg.Quiet); err != nil {
+			return s, used, err
+		}
+		if before, err = b.probe.Transactions(ctx); err != nil {
+			return s, used, err
+		}
+	}
+	c.leave()
+	stopProfile := func() error { return nil }
+	if !bare {
+		if stopProfile, err = b.profile(server, "storm"); err != nil {
+			return s, used, err
+		}
+	}
+	start, err := readUsage(server, b.cluster.Info().PID)
+	if err != nil {
+		return s, used, err
+	}
+	if err := c.join(ctx); err != nil {
+		return s, used, err
+	}
+	s.took = time.Since(start.at)
+	end, err := readUsage(server, b.cluster.Info().PID)
+	if err := errors.Join(err, stopProfile()); err != nil {
+		return s, used, err
+	}
+	used = end.since(start)
+	if !bare {
+		if err := sleep(ctx, b.cfg.Quiet); err != nil {
+			return s, used, err
+		}
+		after, err = b.probe.Transactions(ctx)
+		s.queries = after - before
+	}
+	return s, used, err
+}
