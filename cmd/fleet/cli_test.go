@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,7 +63,7 @@ func TestFromTokensToVerdict(t *testing.T) {
 	added := writeTokens(t, database, tokens)
 
 	code, stdout, stderr := call(t, "run", "--url", url, "--tokens", tokens, "--devices", "2", "--rate", "500",
-		"--for", "1s", "--ledger", ledger, "--json")
+		"--for", "1s", "--ledger", ledger, "--json", "--progress", filepath.Join(directory, "progress"))
 	require.Equal(t, exitDone, code, stderr)
 	require.Contains(t, stderr, "rows/s acked", "plain lines where there is no terminal")
 	var result fleet.Result
@@ -70,6 +71,16 @@ func TestFromTokensToVerdict(t *testing.T) {
 	require.Equal(t, 2, result.Devices)
 	require.Positive(t, result.Acked)
 	require.Equal(t, result.Produced, result.Acked)
+
+	progress, err := os.ReadFile(filepath.Join(directory, "progress"))
+	require.NoError(t, err)
+	lines := strings.Split(strings.TrimSuffix(string(progress), "\n"), "\n")
+	require.Greater(t, len(lines), 3, "ten a second")
+	var last progressLine
+	require.NoError(t, json.Unmarshal([]byte(lines[len(lines)-1]), &last))
+	require.Equal(t, fleet.PhaseDone, last.Phase)
+	require.Equal(t, result.Acked, last.Acked)
+	require.Positive(t, last.Time)
 
 	code, stdout, stderr = call(t, "verify", "--database-url", database, "--ledger", ledger)
 	require.Equal(t, exitDone, code, stderr)

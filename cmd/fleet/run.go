@@ -24,6 +24,7 @@ type runCommand struct {
 	Faults   string        `enum:"none,light,heavy" default:"none" placeholder:"LEVEL" group:"Load" help:"What goes wrong on purpose: none, light or heavy (${default})."`
 
 	BackoffScale float64 `placeholder:"X" group:"Load" help:"Multiplies the protocol's waits before a reconnect (default: 0.01 with faults, else 1)."`
+	Progress     string  `placeholder:"FILE" group:"File" help:"Where to write how the run goes, a line of JSON ten times a second."`
 	Ledger       string  `placeholder:"FILE" group:"File" help:"Where to note what was sent and acknowledged, for fleet verify."`
 	JSON         bool    `name:"json" group:"File" help:"Print the result as JSON."`
 }
@@ -53,11 +54,20 @@ func (r *runCommand) Run(ctx context.Context, out *console) error {
 		return err
 	}
 	shown := newRunProgress(out.stderr, r.For)
+	report, every := shown.report, shown.every()
+	if r.Progress != "" {
+		log, err := newProgressLog(r.Progress)
+		if err != nil {
+			return err
+		}
+		defer log.close()
+		report, every = log.beside(report, every)
+	}
 	result, err := fleet.Run(ctx, fleet.Config{
 		URL: r.URL, Tokens: tokens, Rate: r.Rate, Rows: r.Rows, Channels: r.Channels,
 		For: r.For, Settle: r.Settle, Seed: r.Seed, Faults: fleet.Faults(r.Faults),
 		BackoffScale: r.BackoffScale, Ledger: r.Ledger, TLS: config,
-		OnProgress: shown.report, ProgressEvery: shown.every(), Logger: out.logger(shown),
+		OnProgress: report, ProgressEvery: every, Logger: out.logger(shown),
 	})
 	shown.finish()
 	if err != nil {

@@ -45,6 +45,8 @@ var layers = []layer{
 	{folder: "storage", may: []string{"wire"}, mayInTest: []string{"migrations", "internal/pgtest"}},
 	{folder: "internal/archtest"},
 	{folder: "internal/deploytest"},
+	// What it tests are the programs, which it builds and runs.
+	{folder: "internal/faults", may: []string{"internal/pgtest", "storage/embedded", "wire"}},
 	{folder: "internal/pgtest", may: []string{"storage/embedded", "migrations"}},
 	{folder: "cmd", may: []string{"cmd", "ingest", "devices", "storage", "client", "wire", "migrations"}, mayInTest: []string{"internal"}},
 }
@@ -57,7 +59,7 @@ var foreign = []struct {
 }{
 	{"github.com/lxzan/gws", []string{"ingest", "client"}, "WebSockets are spoken in ingest and client alone"},
 	{"github.com/vmihailenco/msgpack", []string{"wire"}, "MessagePack is spoken in wire alone"},
-	{"github.com/jackc/pgx", []string{"storage", "devices", "migrations", "internal/pgtest"}, "go through storage or devices"},
+	{"github.com/jackc/pgx", []string{"storage", "devices", "migrations", "internal/pgtest", "internal/faults"}, "go through storage or devices"},
 	{"github.com/alecthomas/kong", []string{"cmd"}, "libraries take their configuration as structs"},
 }
 

@@ -69,6 +69,16 @@ func (p *Postgres) SuperuserURL(tb testing.TB) string {
 // Stop stops Postgres in good order and keeps it down until Start.
 func (p *Postgres) Stop(tb testing.TB) { tb.Helper(); p.halt(tb, syscall.SIGINT) }
 
+// StopImmediately stops Postgres without a checkpoint, and without a word to
+// its clients, and keeps it down until Start, which recovers.
+func (p *Postgres) StopImmediately(tb testing.TB) { tb.Helper(); p.halt(tb, syscall.SIGQUIT) }
+
+// PID is the process id of Postgres' main process. It changes with every start.
+func (p *Postgres) PID() int { return p.cluster.Info().PID }
+
+// Info tells where the cluster is and what runs it.
+func (p *Postgres) Info() embedded.Info { return p.cluster.Info() }
+
 // Kill9 kills Postgres' main process, whereupon all others end too, and keeps
 // it down until Start, which recovers.
 func (p *Postgres) Kill9(tb testing.TB) { tb.Helper(); p.halt(tb, syscall.SIGKILL) }

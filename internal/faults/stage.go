@@ -1,0 +1,245 @@
+//go:build linux
+
+package faults
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"mooring/internal/pgtest"
+)
+
+// Options set a scenario up. Expect is needed.
+type Options struct {
+	// Expect says in words what must hold.
+	Expect string
+	// OwnPostgres gives the scenario a cluster of its own to break; else it has
+	// a database in one that all scenarios share.
+	OwnPostgres bool
+	// Settings are of the own cluster's postgresql.conf.
+	Settings map[string]string
+	// Server is how the first server is started.
+	Server ServerOptions
+	// NoServer leaves starting it to the scenario.
+	NoServer bool
+	// Plain runs servers without the race detector whatever the tests do.
+	Plain bool
+}
+
+// Stage is where a scenario plays. Its methods fail the test if they can't do
+// what they say, and are for the test's goroutine alone, unless they say
+// otherwise.
+type Stage struct {
+	Server      *Server          // the first one
+	Postgres    *pgtest.Postgres // with Options.OwnPostgres
+	DatabaseURL string           // of the owning role
+	SuperURL    string           // of the superuser, in the same database
+	Seed        uint64
+	Random      *rand.Rand // of the seed
+
+	tb      testing.TB
+	options Options
+	dir     string
+	began   time.Time
+
+	mu         sync.Mutex
+	servers    []*Server
+	loads      []*Load
+	injections map[string]int
+	order      []string // of injections, as they came first
+}
+
+// Start sets a scenario up: a database with the schema, and a server.
+func Start(tb testing.TB, options Options) *Stage {
+	tb.Helper()
+	if testing.Short() {
+		tb.Skip("faults: the suite takes minutes")
+	}
+	if options.Expect == "" {
+		tb.Fatal("faults: Options.Expect: say what must hold")
+	}
+	s := &Stage{tb: tb, options: options, dir: tb.TempDir(), began: time.Now(), injections: make(map[string]int), Seed: seed(tb)}
+	s.Random = rand.New(rand.NewPCG(s.Seed, 0)) //nolint:gosec // to be repeated
+	tb.Logf("%s; seed %d", options.Expect, s.Seed)
+	if options.OwnPostgres {
+		s.Postgres = pgtest.Cluster(tb, pgtest.Options{Settings: options.Settings})
+		s.DatabaseURL, s.SuperURL = s.Postgres.URL(), s.Postgres.SuperuserURL(tb)
+	} else {
+		s.DatabaseURL = pgtest.URL(tb)
+		s.SuperURL = pgtest.SuperuserURL(tb, s.DatabaseURL)
+	}
+	tb.Cleanup(s.stop) // before Postgres goes
+	s.Server = s.server(options.Server)
+	if !options.NoServer {
+		s.Server.Start()
+	}
+	return s
+}
+
+// seed decides what is chosen at random; MOORING_FAULTS_SEED repeats a run.
+func seed(tb testing.TB) uint64 {
+	tb.Helper()
+	text := os.Getenv("MOORING_FAULTS_SEED")
+	if text == "" {
+		return rand.Uint64N(1_000_000) + 1 //nolint:gosec // guards nothing
+	}
+	number, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		tb.Fatalf("faults: MOORING_FAULTS_SEED: %v", err)
+	}
+	return number
+}
+
+func (s *Stage) program(name string) string {
+	s.tb.Helper()
+	return program(s.tb, withRace && !s.options.Plain, name)
+}
+
+// Dir is a folder of the scenario's own.
+func (s *Stage) Dir() string { return s.dir }
+
+// AddDevices makes so many devices named by prefix and a number, and returns
+// the file of their tokens.
+func (s *Stage) AddDevices(prefix string, count int) string {
+	s.tb.Helper()
+	path := filepath.Join(s.dir, prefix+"tokens.csv")
+	_, code := run(s.tb, program(s.tb, false, "mooring"), "device", "add", "--count", strconv.Itoa(count), "--prefix", prefix,
+		"--out", path, "--database-url", s.DatabaseURL)
+	if code != 0 {
+		s.tb.Fatalf("faults: mooring device add ended with %d", code)
+	}
+	return path
+}
+
+// Injected counts a fault, by what it is. It may be called from any goroutine.
+func (s *Stage) Injected(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.injections[what] == 0 {
+		s.order = append(s.order, what)
+	}
+	s.injections[what]++
+}
+
+// Await calls try every few hundredths of a second until it returns nil; the
+// test fails with its last error after Patience.
+func (s *Stage) Await(what string, try func() error) {
+	s.tb.Helper()
+	if err := await(Patience, try); err != nil {
+		s.tb.Fatalf("faults: waited for %s: %v", what, err)
+	}
+}
+
+// Verdict is what comparing the ledgers of all loads with the database gave.
+type Verdict struct {
+	Clean      bool   `json:"clean"`
+	Sent       uint64 `json:"sent"`
+	Acked      uint64 `json:"acked"`
+	Stored     uint64 `json:"stored"`
+	Missing    uint64 `json:"missing"`
+	Twice      uint64 `json:"stored_twice"`
+	Wrong      uint64 `json:"wrong_values"`
+	Unexpected uint64 `json:"unexpected"`
+	NotRefused uint64 `json:"not_refused"`
+	Refused    uint64 `json:"wrongly_refused"`
+	Unacked    uint64 `json:"stored_without_ack"`
+	Problems   []struct {
+		Kind, Device, Detail string
+		Seq                  uint64
+	} `json:"problems"`
+}
+
+// Verdict stops every load, compares its ledger with the database, and fails the
+// test unless nothing is missing, doubled or wrong, something was acknowledged,
+// and no server reported a race or a panic. The scenario's row goes into the
+// suite's table.
+func (s *Stage) Verdict() Verdict {
+	s.tb.Helper()
+	total := Verdict{Clean: true}
+	var stall time.Duration
+	for _, load := range s.loads {
+		load.Stop()
+		stall = max(stall, load.Stall())
+	}
+	for _, load := range s.loads {
+		one := s.verify(load)
+		total.Clean = total.Clean && one.Clean
+		for _, sum := range []struct{ to, add *uint64 }{
+			{&total.Sent, &one.Sent},
+			{&total.Acked, &one.Acked},
+			{&total.Stored, &one.Stored},
+			{&total.Missing, &one.Missing},
+			{&total.Twice, &one.Twice},
+			{&total.Wrong, &one.Wrong},
+			{&total.Unexpected, &one.Unexpected},
+			{&total.NotRefused, &one.NotRefused},
+			{&total.Refused, &one.Refused},
+			{&total.Unacked, &one.Unacked},
+		} {
+			*sum.to += *sum.add
+		}
+		total.Problems = append(total.Problems, one.Problems...)
+	}
+	if !total.Clean {
+		s.tb.Errorf("NOT CLEAN: %+v", total)
+	}
+	if total.Acked == 0 {
+		s.tb.Error("nothing was acknowledged, so nothing was tested")
+	}
+	var peak int64
+	for _, server := range s.servers {
+		peak = max(peak, server.Peak())
+		if err := server.complaints(); err != nil {
+			s.tb.Error(err)
+		}
+	}
+	row := Row{
+		Scenario: strings.TrimPrefix(s.tb.Name(), "TestFault"), Expect: s.options.Expect, Injections: s.injected(),
+		Acked: total.Acked, Missing: total.Missing, Doubled: total.Twice, Wrong: total.Wrong + total.Unexpected + total.NotRefused + total.Refused,
+		Stall: stall, Memory: peak, Took: time.Since(s.began), Plain: s.options.Plain || !withRace, Failed: s.tb.Failed(), Seed: s.Seed,
+	}
+	s.tb.Logf("%s", row)
+	record(row)
+	return total
+}
+
+func (s *Stage) injected() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []string
+	for _, what := range s.order {
+		list = append(list, fmt.Sprintf("%d× %s", s.injections[what], what))
+	}
+	return strings.Join(list, ", ")
+}
+
+func (s *Stage) verify(load *Load) Verdict {
+	s.tb.Helper()
+	stdout, _ := run(s.tb, program(s.tb, false, "fleet"), "verify", "--json", "--ledger", load.files.ledger, "--database-url", s.DatabaseURL)
+	var verdict Verdict
+	if err := json.Unmarshal(stdout, &verdict); err != nil {
+		s.tb.Fatalf("faults: the verdict: %v: %s", err, stdout)
+	}
+	return verdict
+}
+
+// stop ends every process and shows what servers said if the test failed.
+func (s *Stage) stop() {
+	for _, load := range s.loads {
+		load.stop()
+	}
+	for _, server := range s.servers {
+		server.stop()
+		if s.tb.Failed() {
+			s.tb.Logf("server %s said last:\n%s", server.options.Name, tail(server.Log(), 40))
+		}
+	}
+}
