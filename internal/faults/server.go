@@ -74,6 +74,10 @@ func (s *Stage) server(options ServerOptions) *Server {
 	return server
 }
 
+// Options are what the next Start uses; they may be changed while the server is
+// down.
+func (v *Server) Options() *ServerOptions { return &v.options }
+
 // Addr is host and port; it stays the same over restarts.
 func (v *Server) Addr() string { return v.addr }
 
@@ -271,7 +275,11 @@ func (v *Server) stop() {
 
 // complaints are what a server may never say.
 func (v *Server) complaints() error {
-	for _, bad := range []string{"WARNING: DATA RACE", "\npanic: ", "\nfatal error: "} {
+	bads := []string{"WARNING: DATA RACE", "\npanic: "}
+	if !v.stage.options.LacksMemory {
+		bads = append(bads, "\nfatal error: ")
+	}
+	for _, bad := range bads {
 		if log := v.Log(); strings.Contains(log, bad) {
 			at := strings.Index(log, bad)
 			return fmt.Errorf("server %s said %q:\n%s", v.options.Name, strings.TrimSpace(bad), log[at:min(len(log), at+4000)])

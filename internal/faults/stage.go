@@ -30,6 +30,8 @@ type Options struct {
 	Server ServerOptions
 	// NoServer leaves starting it to the scenario.
 	NoServer bool
+	// LacksMemory says that a server may die of a lack of memory.
+	LacksMemory bool
 	// Plain runs servers without the race detector whatever the tests do.
 	Plain bool
 }

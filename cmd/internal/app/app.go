@@ -168,8 +168,15 @@ func (a *App) startDevices(ctx context.Context) error {
 }
 
 func (a *App) startGateway(ctx context.Context) error {
+	connections, err := connectionLimit(a.cfg.MaxConnections, a.cfg.Writers, fileLimit())
+	if err != nil {
+		return err
+	}
+	if connections < a.cfg.MaxConnections {
+		a.logger.Info("the limit of open files bounds the number of devices", "devices", connections, "files", fileLimit())
+	}
 	gateway, err := ingest.New(ingest.Config{
-		MaxConnections: a.cfg.MaxConnections,
+		MaxConnections: connections,
 		Heartbeat:      time.Duration(a.cfg.Heartbeat),
 		Spread:         time.Duration(a.cfg.Spread),
 		MaxFrame:       int(a.cfg.MaxFrame),
