@@ -2,7 +2,7 @@
 GO            ?= go
 LINT_VERSION  := v2.15.0
 LINT          := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
-FUZZTIME      ?= 20000x
+FUZZTIME      ?= 10m
 DEMO_FOR      ?= 20s
 
 .DEFAULT_GOAL := help
@@ -38,7 +38,7 @@ bench: ## all benchmarks with allocations
 	$(GO) test -run='^$$' -bench=. -benchmem ./...
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME executions
+fuzz: ## every fuzz target for FUZZTIME; what is found stays in .fuzz/
 	./.ci/fuzz $(FUZZTIME)
 
 .PHONY: fmt
@@ -49,6 +49,10 @@ fmt: ## format all Go files
 lint: ## go vet and the linters (the first time builds them: minutes)
 	$(GO) vet ./...
 	$(LINT) run
+
+.PHONY: vuln
+vuln: ## known vulnerabilities in what the code calls
+	./.ci/vuln
 
 .PHONY: ci
 ci: ## all of what CI does
