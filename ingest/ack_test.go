@@ -106,11 +106,11 @@ type erringStore struct {
 	left int
 }
 
-func (e *erringStore) Write(ctx context.Context, writer int, rows []byte, count int) (Outcome, error) {
+func (e *erringStore) Write(ctx context.Context, writer int, rows []byte, count int, resent []int32) (Outcome, error) {
 	if e.left--; e.left >= 0 {
 		return Outcome{}, errAway
 	}
-	return e.fakeStore.Write(ctx, writer, rows, count)
+	return e.fakeStore.Write(ctx, writer, rows, count, resent)
 }
 
 func TestAckIsOneForAllThatGathered(t *testing.T) {

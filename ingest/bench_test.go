@@ -71,7 +71,9 @@ func (s *source) SetWriteDeadline(time.Time) error { return nil }
 // nowhere takes rows and forgets them.
 type nowhere struct{ *fakeStore }
 
-func (nowhere) Write(context.Context, int, []byte, int) (Outcome, error) { return Outcome{}, nil }
+func (nowhere) Write(context.Context, int, []byte, int, []int32) (Outcome, error) {
+	return Outcome{}, nil
+}
 
 // AppendRow appends about what Postgres' binary COPY format takes.
 func (nowhere) AppendRow(dst []byte, device, layout int32, row *wire.Row) []byte {

@@ -164,6 +164,7 @@ func (s *session) advance(e *entry, seq, n uint64) bool {
 	}
 	s.hasSeq, s.nextSeq = true, seq+n
 	e.seq, e.next, e.rowsIn = seq, seq+n, n
+	e.resent = seq < s.knownNext
 	s.tally.rowsIn += n
 	s.tally.rowsLost += e.lost
 	return true

@@ -49,3 +49,24 @@ func TestRowsAreStoredAndAcknowledged(t *testing.T) {
 	require.Equal(t, uint64(15), stats.RowsCommitted)
 	require.Positive(t, stats.AckP99)
 }
+
+// Frames below the number that WELCOME hinted at are likely to be stored: the
+// store is told which devices send such.
+func TestStoreIsToldWhoMayResend(t *testing.T) {
+	t.Parallel()
+	store := newFakeStore()
+	sv := serve(t, quick(), store)
+	sv.registry.next[1] = 20
+	first, second := sv.join(t, 1), sv.join(t, 2)
+	for seq := uint64(0); seq < 40; seq += 10 {
+		first.data(seq, 10)
+		first.ackUpTo(seq + 10)
+	}
+	second.data(0, 10)
+	second.ackUpTo(10)
+	store.mu.Lock()
+	defer store.mu.Unlock()
+	id := []int32{1}
+	require.Equal(t, [][]int32{id, id, {}, {}, {}}, store.resent)
+	require.Len(t, store.rows, 50)
+}

@@ -131,7 +131,8 @@ type fakeStore struct {
 	rows        map[rowKey]storedRow
 	order       []rowKey
 	writes      int
-	largest     int // bytes of the largest write
+	resent      [][]int32 // hints of the writes
+	largest     int       // bytes of the largest write
 	layouts     []wire.Layout
 	refuse      map[string]bool // layouts refused, by name
 	layoutFails int             // ResolveLayout fails so many times
@@ -175,7 +176,7 @@ func (f *fakeStore) AppendRow(dst []byte, device, layout int32, row *wire.Row) [
 	return dst
 }
 
-func (f *fakeStore) Write(ctx context.Context, _ int, rows []byte, count int) (Outcome, error) {
+func (f *fakeStore) Write(ctx context.Context, _ int, rows []byte, count int, resent []int32) (Outcome, error) {
 	if f.gate != nil {
 		select {
 		case <-f.gate:
@@ -190,6 +191,7 @@ func (f *fakeStore) Write(ctx context.Context, _ int, rows []byte, count int) (O
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.writes++
+	f.resent = append(f.resent, append([]int32{}, resent...))
 	f.largest = max(f.largest, len(rows))
 	var outcome Outcome
 	for range count {

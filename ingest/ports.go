@@ -126,8 +126,10 @@ type RowStore interface {
 	// of them is committed, a duplicate of a committed one, or in
 	// Outcome.Rejected. While the database is away it keeps trying; it gives up
 	// only when ctx ends, and then nothing may be acknowledged. One call at a
-	// time per writer; rows are not kept after it returns.
-	Write(ctx context.Context, writer int, rows []byte, count int) (Outcome, error)
+	// time per writer; rows are not kept after it returns. resent names devices,
+	// rising, some of whose rows may well be stored already: a hint that may be
+	// wrong either way.
+	Write(ctx context.Context, writer int, rows []byte, count int, resent []int32) (Outcome, error)
 
 	// RecordRejects logs refused rows for people. It never blocks; what it
 	// can't keep it counts. It must not keep rejects, layout or frame. layout is

@@ -38,6 +38,7 @@ type session struct {
 	room      int    // bytes that the shard has promised for the frame at hand
 	hasSeq    bool
 	nextSeq   uint64 // lowest sequence number the next frame may have
+	knownNext uint64 // rows below it are likely to be stored: the hint that WELCOME gave; 0: none
 	tally     tally  // what was read so far
 
 	// Of the shard, under its lock.
@@ -258,6 +259,9 @@ func (s *session) open(hello wire.Hello) bool {
 		return false
 	}
 	s.opened, s.model = true, hello.Model
+	if info.HasNext {
+		s.knownNext = info.Next
+	}
 	beat := g.cfg.Heartbeat
 	if hello.Heartbeat > 0 {
 		beat = min(max(time.Duration(hello.Heartbeat)*time.Second, MinHeartbeat), MaxHeartbeat)

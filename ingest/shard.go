@@ -54,6 +54,7 @@ type batch struct {
 	rows   []byte
 	count  int
 	notes  []note
+	resent []int32   // devices that may be sending rows again
 	since  time.Time // when its first frame came; only with Config.Linger
 	needed time.Time // when a write last used a fair part of the buffers
 }
@@ -71,6 +72,7 @@ type note struct {
 	tally    tally  // totals
 	rejected uint64 // of this batch
 	rejects  []wire.Reject
+	resent   bool // its device is among the batch's resent
 }
 
 // entry is one frame on its way into a batch.
@@ -86,6 +88,7 @@ type entry struct {
 	lost     uint64 // rows skipped before this frame
 	rejected uint64
 	rejects  []wire.Reject // copied
+	resent   bool          // its rows may be stored already
 }
 
 type waiter struct {
@@ -226,6 +229,10 @@ func (sh *shard) note(b *batch, e *entry) {
 	n.tally = s.tally
 	n.rejected += e.rejected
 	n.rejects = wire.AppendRejects(n.rejects, e.rejects)
+	if e.resent && !n.resent {
+		n.resent = true
+		b.resent = append(b.resent, s.device.ID)
+	}
 }
 
 func (sh *shard) nudge() {

@@ -35,7 +35,7 @@ type blob struct {
 	gate   chan struct{}
 }
 
-func (b *blob) Write(ctx context.Context, _ int, _ []byte, count int) (Outcome, error) {
+func (b *blob) Write(ctx context.Context, _ int, _ []byte, count int, _ []int32) (Outcome, error) {
 	select {
 	case b.writes <- count:
 	case <-ctx.Done():

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -78,9 +79,10 @@ func (sh *shard) write(ctx context.Context, b *batch) (Outcome, error) {
 	if b.count == 0 {
 		return Outcome{}, nil
 	}
+	slices.Sort(b.resent)
 	pause := 100 * time.Millisecond
 	for {
-		outcome, err := sh.store.Write(ctx, sh.index, b.rows, b.count)
+		outcome, err := sh.store.Write(ctx, sh.index, b.rows, b.count, b.resent)
 		if err == nil {
 			return outcome, nil
 		}
@@ -112,8 +114,9 @@ func (sh *shard) recycle(b *batch) {
 	}
 	if now.Sub(b.needed) > patience {
 		b.rows, b.notes, b.needed = make([]byte, 0, 2*len(b.rows)), make([]note, 0, 2*len(b.notes)), now
+		b.resent = nil
 	}
-	b.rows, b.count, b.notes = b.rows[:0], 0, b.notes[:0]
+	b.rows, b.count, b.notes, b.resent = b.rows[:0], 0, b.notes[:0], b.resent[:0]
 
 	sh.mu.Lock()
 	sh.spare, sh.writing, sh.busy = b, 0, false

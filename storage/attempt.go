@@ -7,6 +7,8 @@ import (
 	"io"
 	"strconv"
 	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
@@ -26,28 +28,31 @@ const (
 
 // copyRows is the usual path: marks and rows in one implicit transaction and
 // one round trip. It returns how many rows Postgres took.
-func (w *writer) copyRows(ctx context.Context, rows []byte, runs []run) (int, error) {
+func (w *writer) copyRows(ctx context.Context) (int, error) {
+	if len(w.arranged.runs) == 0 { // all rows are stored already
+		return 0, nil
+	}
 	w.sql.Reset()
-	w.tracker.appendMarks(&w.sql, runs)
+	w.tracker.appendMarks(&w.sql, w.arranged.runs)
 	w.sql.WriteString(copyIntoSamples)
-	return w.copy(ctx, w.sql.String(), rows)
+	return copyPieces(ctx, w.conn, w.sql.String(), w.arranged.pieces())
 }
 
 // mergeRows is the conflict path: the rows go through a temporary table, and
 // those that are stored already are left out. It returns how many rows of each
 // device were inserted.
-func (w *writer) mergeRows(ctx context.Context, rows []byte, runs []run) (map[int32]int, error) {
+func (w *writer) mergeRows(ctx context.Context) (map[int32]int, error) {
 	if !w.hasBatchTable {
 		if _, err := w.conn.Exec(ctx, createBatch).ReadAll(); err != nil {
 			return nil, err
 		}
 		w.hasBatchTable = true
 	}
-	if _, err := w.copy(ctx, "BEGIN; "+copyIntoBatch, rows); err != nil {
+	if _, err := copyPieces(ctx, w.conn, "BEGIN; "+copyIntoBatch, w.arranged.pieces()); err != nil {
 		return nil, errors.Join(err, w.rollback(ctx))
 	}
 	w.sql.Reset()
-	w.tracker.appendMarks(&w.sql, runs)
+	w.tracker.appendMarks(&w.sql, w.arranged.runs)
 	w.sql.WriteString(insertBatch)
 	results, err := w.conn.Exec(ctx, w.sql.String()).ReadAll()
 	if err != nil {
@@ -80,33 +85,33 @@ func (w *writer) rollback(ctx context.Context) error {
 	return err
 }
 
-// copy streams rows, with the header and trailer that COPY wants around them,
-// and does not return before pgconn has let go of rows.
-func (w *writer) copy(ctx context.Context, sql string, rows []byte) (int, error) {
-	stream := &rowStream{parts: [3][]byte{copyHeader, rows, copyTrailer}}
+// copyPieces streams what arrangement.stream gave, and does not return before
+// pgconn has let go of it.
+func copyPieces(ctx context.Context, conn *pgconn.PgConn, sql string, pieces [][]byte) (int, error) {
+	stream := &pieceReader{pieces: pieces}
 	defer stream.release()
-	tag, err := w.conn.CopyFrom(ctx, stream, sql)
+	tag, err := conn.CopyFrom(ctx, stream, sql)
 	return int(tag.RowsAffected()), err
 }
 
-// rowStream reads several slices one after the other. After some errors
+// pieceReader reads several slices one after the other. After some errors
 // pgconn's CopyFrom returns while its own goroutine is still reading: release
 // waits until that no longer touches the rows, and ends the stream.
-type rowStream struct {
-	mu    sync.Mutex
-	parts [3][]byte
-	at    int
+type pieceReader struct {
+	mu     sync.Mutex
+	pieces [][]byte
+	begun  int // bytes read of the first
 }
 
-func (s *rowStream) Read(p []byte) (n int, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for n < len(p) && s.at < len(s.parts) {
-		copied := copy(p[n:], s.parts[s.at])
+func (r *pieceReader) Read(p []byte) (n int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for n < len(p) && len(r.pieces) > 0 {
+		copied := copy(p[n:], r.pieces[0][r.begun:])
 		n += copied
-		s.parts[s.at] = s.parts[s.at][copied:]
-		if len(s.parts[s.at]) == 0 {
-			s.at++
+		r.begun += copied
+		if r.begun == len(r.pieces[0]) {
+			r.pieces, r.begun = r.pieces[1:], 0
 		}
 	}
 	if n == 0 {
@@ -115,10 +120,10 @@ func (s *rowStream) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-func (s *rowStream) release() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.parts, s.at = [3][]byte{}, len(s.parts)
+func (r *pieceReader) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pieces, r.begun = nil, 0
 }
 
 // connect makes sure that there is a connection.

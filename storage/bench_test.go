@@ -45,13 +45,13 @@ func BenchmarkTracker(b *testing.B) {
 		rows.series(device, 1, 0, 10)
 	}
 	t := newTracker(1)
-	var runs []run
+	var arranged arrangement
 	b.SetBytes(int64(len(rows.rows)))
 	b.ReportAllocs()
 	for b.Loop() {
-		runs, _ = split(rows.rows, rows.count, runs)
-		t.begin(runs, testTime)
-		t.end(runs, true, testTime)
+		_ = arranged.arrange(rows.rows, rows.count)
+		t.begin(arranged.runs, testTime)
+		t.end(arranged.runs, true, testTime)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(rows.count), "ns/row")
 }

@@ -75,51 +75,6 @@ func newTracker(owner int64) *tracker {
 	return &tracker{owner: owner, pairs: make(map[pair]*pairState)}
 }
 
-// run is a stretch of a batch that belongs to one pair.
-type run struct {
-	pair       pair
-	rows       []byte
-	count      int
-	oldest     int64
-	newest     int64
-	last       encodedRow // the newest row
-	opens      bool       // brings a mark without an end
-	late       bool       // brings a mark from markFrom to markTo
-	markFrom   int64
-	markTo     int64
-	markNumber int64
-}
-
-// split cuts a batch into runs. It fails if rows is not a sequence of count
-// rows.
-func split(rows []byte, count int, into []run) ([]run, error) {
-	into = into[:0]
-	var current *run
-	for range count {
-		row, rest, err := firstRow(rows)
-		if err != nil {
-			return into, err
-		}
-		at := row.time()
-		p := pair{row.device(), row.layout()}
-		if current == nil || current.pair != p {
-			into = append(into, run{pair: p, rows: rows[:0], oldest: at, newest: at, last: row})
-			current = &into[len(into)-1]
-		}
-		current.rows = current.rows[:len(current.rows)+len(row)]
-		current.count++
-		current.oldest = min(current.oldest, at)
-		if at > current.newest || at == current.newest && row.seq() >= current.last.seq() {
-			current.newest, current.last = at, row
-		}
-		rows = rest
-	}
-	if len(rows) != 0 {
-		return into, errBatch
-	}
-	return into, nil
-}
-
 // begin notes that runs are about to be written and decides which marks their
 // transaction must bring. end must follow.
 func (t *tracker) begin(runs []run, now time.Time) {
@@ -203,13 +158,15 @@ func (p *pairState) take(r *run) {
 	if p.takeRow(r.last) {
 		return
 	}
-	for rest := r.rows; len(rest) > 0; {
-		row, after, err := firstRow(rest)
-		if err != nil {
-			return // split has checked
+	for i := range r.stretches {
+		for rest := r.stretches[i].rows; len(rest) > 0; {
+			row, after, err := firstRow(rest)
+			if err != nil {
+				return // arrange has checked
+			}
+			p.takeRow(row)
+			rest = after
 		}
-		p.takeRow(row)
-		rest = after
 	}
 }
 

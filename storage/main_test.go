@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 
 	"mooring/internal/pgtest"
@@ -135,7 +137,7 @@ func (f *fixture) write(tb testing.TB, b *batch) Outcome {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), 60*time.Second)
 	defer cancel()
-	outcome, err := f.Write(ctx, 0, b.rows, b.count)
+	outcome, err := f.Write(ctx, 0, b.rows, b.count, nil)
 	require.NoError(tb, err)
 	return outcome
 }
@@ -146,3 +148,10 @@ func (f *fixture) stored(tb testing.TB) int {
 }
 
 var testTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func counted(tb testing.TB, counter prometheus.Counter) float64 {
+	tb.Helper()
+	var got dto.Metric
+	require.NoError(tb, counter.Write(&got))
+	return got.GetCounter().GetValue()
+}

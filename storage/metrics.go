@@ -33,6 +33,7 @@ type metrics struct {
 // The ways a batch can take.
 const (
 	pathCopy     = "copy"
+	pathLookUp   = "lookup" // COPY of what was not found stored
 	pathConflict = "conflict"
 )
 

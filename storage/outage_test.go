@@ -1,11 +1,11 @@
 package storage
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net"
 	"net/url"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,7 +30,7 @@ func (f *fixture) keepWriting(t *testing.T, writer int, stop <-chan struct{}, pr
 		}
 		var b batch
 		b.series(device, f.numbers, seq, 200)
-		outcome, err := f.Write(t.Context(), writer, b.rows, b.count)
+		outcome, err := f.Write(t.Context(), writer, b.rows, b.count, nil)
 		if err != nil {
 			t.Errorf("write: %v", err)
 			return total
@@ -115,7 +115,7 @@ func TestContextEndsWhileAway(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		start := time.Now()
-		_, err := f.Write(ctx, 0, more.rows, more.count)
+		_, err := f.Write(ctx, 0, more.rows, more.count, nil)
 		cancel()
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Less(t, time.Since(start), 2*time.Second)
@@ -125,6 +125,9 @@ func TestContextEndsWhileAway(t *testing.T) {
 	require.Empty(t, outcome.Rejected)
 	require.Equal(t, 50_100, f.stored(t))
 }
+
+// copyDone is the CommandComplete of a COPY; errors say COPY too.
+var copyDone = regexp.MustCompile(`COPY [0-9]`)
 
 // cutter is a TCP proxy that can lose the answer to a commit: when armed, it
 // cuts the connection instead of passing on a CommandComplete of COPY.
@@ -176,7 +179,7 @@ func (c *cutter) serve(client net.Conn) {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := server.Read(buffer)
-		if bytes.Contains(buffer[:n], []byte("COPY ")) && c.armed.Add(-1) >= 0 {
+		if copyDone.Match(buffer[:n]) && c.armed.Add(-1) >= 0 {
 			return // committed, but nobody will know
 		}
 		if _, writeErr := client.Write(buffer[:n]); err != nil || writeErr != nil {
@@ -193,9 +196,9 @@ func TestAnswerToCommitIsLost(t *testing.T) {
 	f := newFixture(t, address)
 	var b batch
 	b.series(f.devices[0], f.numbers, 0, 1000)
-	cutter.armed.Store(3)
+	cutter.armed.Store(1)
 	outcome := f.write(t, &b)
-	require.Negative(t, cutter.armed.Load(), "all three answers were lost")
+	require.LessOrEqual(t, cutter.armed.Load(), int32(0), "the answer was lost")
 	require.Empty(t, outcome.Rejected)
 	require.Equal(t, map[int32]int{f.devices[0]: 1000}, outcome.Duplicates, "found stored")
 	require.Equal(t, 1000, f.stored(t))

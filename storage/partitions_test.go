@@ -92,7 +92,7 @@ func TestTwoStoresAtOnce(t *testing.T) {
 					for n := range int64(10) {
 						b.add(f.devices[writer], f.numbers, uint64(i), base-(round*3+n)*day, number(1))
 					}
-					outcome, err := f.Write(t.Context(), writer, b.rows, b.count)
+					outcome, err := f.Write(t.Context(), writer, b.rows, b.count, nil)
 					if err != nil || len(outcome.Rejected) > 0 {
 						t.Errorf("write: %v %v", outcome, err)
 					}

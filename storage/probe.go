@@ -61,13 +61,11 @@ func (*Probe) AppendRow(dst []byte, device, layout int32, row *wire.Row) []byte 
 // Copy commits rows that AppendRow encoded, by one COPY over one of the
 // connections, as it stands: any fault of a row fails the whole.
 func (p *Probe) Copy(ctx context.Context, connection int, rows []byte) (int, error) {
-	stream := &rowStream{parts: [3][]byte{copyHeader, rows, copyTrailer}}
-	defer stream.release()
-	tag, err := p.copies[connection].CopyFrom(ctx, stream, copyIntoSamples)
+	taken, err := copyPieces(ctx, p.copies[connection], copyIntoSamples, [][]byte{copyHeader, rows, copyTrailer})
 	if err != nil {
 		return 0, fmt.Errorf("storage: copy: %w", err)
 	}
-	return int(tag.RowsAffected()), nil
+	return taken, nil
 }
 
 // Empty removes all samples and what is known of them. No Store may be open.

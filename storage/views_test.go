@@ -135,6 +135,6 @@ func TestCloseIsIdempotent(t *testing.T) {
 	f := newFixture(t, pgtest.URL(t))
 	require.NoError(t, f.Close(t.Context()))
 	require.NoError(t, f.Close(t.Context()))
-	_, err := f.Write(t.Context(), 0, nil, 0)
+	_, err := f.Write(t.Context(), 0, nil, 0, nil)
 	require.ErrorIs(t, err, errClosed)
 }

@@ -38,7 +38,8 @@ type writer struct {
 	hasBatchTable bool
 	leaving       []chan struct{}
 	sql           bytes.Buffer
-	runs          []run
+	arranged      arrangement
+	wary          int // batches that are looked up first
 
 	failures   int // in a row
 	complained time.Time
@@ -47,10 +48,12 @@ type writer struct {
 
 // part is a stretch of a batch that is written in one transaction.
 type part struct {
-	rows     []byte
-	count    int
-	conflict bool // through the temporary table
-	tries    int  // at making its partitions
+	rows  []byte
+	count int
+	look  look          // what is asked for before the COPY
+	merge bool          // through the temporary table
+	tries int           // at making its partitions
+	known map[int32]int // rows found stored, by device; they are not sent any more
 }
 
 // Write stores count rows that AppendRow encoded, over the given writer's
@@ -60,7 +63,11 @@ type part struct {
 // when ctx ends, and then nothing of the batch may be reported as stored, though
 // parts of it may be. One call at a time per writer. rows is neither changed nor
 // kept.
-func (s *Store) Write(ctx context.Context, writer int, rows []byte, count int) (Outcome, error) {
+//
+// resent names devices, rising, some of whose rows may well be stored already.
+// It saves work if it is right, and costs some if it is not; nothing else
+// depends on it.
+func (s *Store) Write(ctx context.Context, writer int, rows []byte, count int, resent []int32) (Outcome, error) {
 	if writer < 0 || writer >= len(s.writers) {
 		return Outcome{}, fmt.Errorf("storage: no writer %d, there are %d", writer, len(s.writers))
 	}
@@ -72,19 +79,23 @@ func (s *Store) Write(ctx context.Context, writer int, rows []byte, count int) (
 	if w.closed {
 		return Outcome{}, errClosed
 	}
-	return w.write(ctx, rows, count)
+	return w.write(ctx, rows, count, resent)
 }
 
-func (w *writer) write(ctx context.Context, rows []byte, count int) (Outcome, error) {
+func (w *writer) write(ctx context.Context, rows []byte, count int, resent []int32) (Outcome, error) {
 	var outcome Outcome
+	defer w.arranged.release()
 	parts := []part{{rows: rows, count: count}}
+	if len(resent) > 0 {
+		parts[0].look = lookResent
+	}
 	for len(parts) > 0 {
 		next := parts[len(parts)-1]
 		parts = parts[:len(parts)-1]
 		if next.count == 0 && len(next.rows) == 0 {
 			continue
 		}
-		refusal, err := w.writePart(ctx, &next, &outcome)
+		refusal, err := w.writePart(ctx, &next, resent, &outcome)
 		if err != nil {
 			return Outcome{}, err
 		}
@@ -120,27 +131,29 @@ func halve(whole part) (first, second part, err error) {
 		}
 	}
 	cut := len(whole.rows) - len(rest)
-	first = part{rows: whole.rows[:cut], count: half, conflict: whole.conflict}
-	second = part{rows: rest, count: whole.count - half, conflict: whole.conflict}
+	first = part{rows: whole.rows[:cut], count: half, look: whole.look, merge: whole.merge}
+	second = part{rows: rest, count: whole.count - half, look: whole.look, merge: whole.merge}
 	return first, second, nil
 }
 
 // writePart tries until the part is committed, or Postgres refuses a row of it
 // for good, or ctx ends.
-func (w *writer) writePart(ctx context.Context, p *part, outcome *Outcome) (refusal *pgconn.PgError, err error) {
-	w.runs, err = split(p.rows, p.count, w.runs)
-	if err != nil {
+func (w *writer) writePart(ctx context.Context, p *part, resent []int32, outcome *Outcome) (refusal *pgconn.PgError, err error) {
+	if err := w.arranged.arrange(p.rows, p.count); err != nil {
 		return nil, err
 	}
-	w.tracker.begin(w.runs, time.Now())
+	w.tracker.begin(w.arranged.runs, time.Now())
 	committed := false
-	defer func() { w.tracker.end(w.runs, committed, time.Now()) }()
+	defer func() { w.tracker.end(w.arranged.runs, committed, time.Now()) }()
+	if w.wary > 0 {
+		p.look = lookAll
+	}
 	for {
 		if err := ended(ctx); err != nil {
 			w.store.contacts.rest(w.number)
 			return nil, fmt.Errorf("storage: batch of %d rows not stored: %w", p.count, err)
 		}
-		err := w.attempt(ctx, p, outcome)
+		err := w.attempt(ctx, p, resent, outcome)
 		if err == nil {
 			committed = true
 			w.recovered()
@@ -149,8 +162,13 @@ func (w *writer) writePart(ctx context.Context, p *part, outcome *Outcome) (refu
 		class := classify(err)
 		switch class {
 		case failureDuplicate:
-			if !p.conflict {
-				p.conflict = true
+			w.wary = waryBatches
+			switch {
+			case p.look != lookAll:
+				p.look = lookAll
+				continue
+			case !p.merge: // a row is twice in the batch, or came meanwhile
+				p.merge = true
 				continue
 			}
 			// Not the primary key, which ON CONFLICT covers: a constraint that an
@@ -187,52 +205,111 @@ func (w *writer) makePartitions(ctx context.Context, rows []byte) error {
 }
 
 // attempt writes the part once, and counts what came of it.
-func (w *writer) attempt(ctx context.Context, p *part, outcome *Outcome) error {
+func (w *writer) attempt(ctx context.Context, p *part, resent []int32, outcome *Outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, w.store.config.AttemptTimeout)
 	defer cancel()
 	if err := w.connect(ctx); err != nil {
 		return err
 	}
 	start := time.Now()
-	if p.conflict {
-		inserted, err := w.mergeRows(ctx, p.rows, w.runs)
+	if p.look != lookNone && !p.merge {
+		if err := w.lookUp(ctx, p, resent); err != nil {
+			return err
+		}
+	}
+	if p.merge {
+		inserted, err := w.mergeRows(ctx)
 		if err != nil {
 			return err
 		}
-		w.countMerged(p, inserted, outcome)
-		w.store.metrics.committed(pathConflict, p.count, time.Since(start))
+		w.countMerged(p, inserted, time.Since(start), outcome)
 		return nil
 	}
-	taken, err := w.copyRows(ctx, p.rows, w.runs)
+	taken, err := w.copyRows(ctx)
 	if err != nil {
 		// Nobody knows whether a transaction committed whose answer was lost.
-		// Rows that are stored are no error on the other path.
-		p.conflict = !rolledBack(err) && !pgconn.SafeToRetry(err)
+		if !rolledBack(err) && !pgconn.SafeToRetry(err) {
+			p.look = lookAll
+		}
 		return err
 	}
-	if taken != p.count {
-		w.store.metrics.suppressed.Add(float64(p.count - taken))
-		w.logger.Warn("a trigger on mooring.samples made Postgres skip rows; their devices are told that they are stored",
-			"rows", p.count, "stored", taken)
-	}
-	w.store.metrics.rows.WithLabelValues(pathCopy).Add(float64(taken))
-	w.store.metrics.committed(pathCopy, p.count, time.Since(start))
+	w.countCopied(p, taken, time.Since(start), outcome)
 	return nil
 }
 
+// lookUp leaves out of the part what is stored already. What was left out stays
+// so in later attempts; its values, which may differ from what is stored, are
+// none of the tracker's business.
+func (w *writer) lookUp(ctx context.Context, p *part, resent []int32) error {
+	known, err := w.stored(ctx, w.arranged.runs, p.look == lookAll, resent)
+	switch {
+	case errors.Is(err, errManyStored):
+		p.merge = true
+		return nil
+	case err != nil || known == nil:
+		return err
+	}
+	w.tracker.end(w.arranged.runs, false, time.Now())
+	left := w.arranged.leaveOut(known)
+	w.tracker.begin(w.arranged.runs, time.Now())
+	if p.known == nil {
+		p.known = left
+		return nil
+	}
+	for device, count := range left {
+		p.known[device] += count
+	}
+	return nil
+}
+
+// countKnown reports the rows of a settled part that were found stored, and
+// returns how many they are.
+func (w *writer) countKnown(p *part, outcome *Outcome) (total int) {
+	for device, count := range p.known {
+		outcome.addDuplicates(device, count)
+		total += count
+	}
+	w.store.metrics.duplicates.Add(float64(total))
+	return total
+}
+
+// countCopied follows a COPY of all rows but those that were found stored.
+func (w *writer) countCopied(p *part, taken int, took time.Duration, outcome *Outcome) {
+	m, path := w.store.metrics, pathCopy
+	known := w.countKnown(p, outcome)
+	switch {
+	case p.look == lookAll && known > 0:
+		w.wary = waryBatches
+	case p.look == lookAll && w.wary > 0:
+		w.wary--
+	}
+	if p.look != lookNone {
+		path = pathLookUp
+	}
+	if sent := p.count - known; taken != sent {
+		m.suppressed.Add(float64(sent - taken))
+		w.logger.Warn("a trigger on mooring.samples made Postgres skip rows; their devices are told that they are stored",
+			"rows", sent, "stored", taken)
+	}
+	m.rows.WithLabelValues(path).Add(float64(taken))
+	m.committed(path, p.count, took)
+}
+
 // countMerged finds how many rows of each device were stored before.
-func (w *writer) countMerged(p *part, inserted map[int32]int, outcome *Outcome) {
+func (w *writer) countMerged(p *part, inserted map[int32]int, took time.Duration, outcome *Outcome) {
+	m := w.store.metrics
 	sent := make(map[int32]int)
-	for i := range w.runs {
-		sent[w.runs[i].pair.device] += w.runs[i].count
+	for i := range w.arranged.runs {
+		sent[w.arranged.runs[i].pair.device] += w.arranged.runs[i].count
 	}
 	stored := 0
 	for device, count := range sent {
 		outcome.addDuplicates(device, count-inserted[device])
 		stored += inserted[device]
 	}
-	w.store.metrics.duplicates.Add(float64(p.count - stored))
-	w.store.metrics.rows.WithLabelValues(pathConflict).Add(float64(stored))
+	m.duplicates.Add(float64(p.count - w.countKnown(p, outcome) - stored))
+	m.rows.WithLabelValues(pathConflict).Add(float64(stored))
+	m.committed(pathConflict, p.count, took)
 }
 
 // wait follows a failure that is not the rows': it tells people, drops a

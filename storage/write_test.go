@@ -75,10 +75,10 @@ func TestBatchThatIsNone(t *testing.T) {
 		"too many rows": {b.rows, 2},
 		"garbage":       {[]byte("COPY me if you can, I am no row at all, not in the least so"), 1},
 	} {
-		_, err := f.Write(t.Context(), 0, broken.rows, broken.count)
+		_, err := f.Write(t.Context(), 0, broken.rows, broken.count, nil)
 		require.ErrorIs(t, err, errBatch, name)
 	}
-	_, err := f.Write(t.Context(), 2, b.rows, 3)
+	_, err := f.Write(t.Context(), 2, b.rows, 3, nil)
 	require.ErrorContains(t, err, "no writer 2")
 	require.Zero(t, f.stored(t))
 }
@@ -272,6 +272,7 @@ func TestRandomBatchesAgainstModel(t *testing.T) {
 		for range random.IntN(200) {
 			k := key{f.devices[random.IntN(3)], base + int64(random.IntN(300))*1000, uint64(random.IntN(4))}
 			if random.IntN(50) == 0 {
+				k.seq += 100 // what has the identity of a stored row is a duplicate
 				b.add(k.device, f.mixed, k.seq, k.time, number(1), wire.Value{}, text("\x00"))
 				wantRejected[RejectedRow{Device: k.device, Seq: k.seq, Time: k.time}]++
 				continue

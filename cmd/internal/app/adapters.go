@@ -104,8 +104,8 @@ func (s rowStore) ResolveLayout(ctx context.Context, device int32, layout *wire.
 	return number, err
 }
 
-func (s rowStore) Write(ctx context.Context, writer int, rows []byte, count int) (ingest.Outcome, error) {
-	outcome, err := s.Store.Write(ctx, writer, rows, count)
+func (s rowStore) Write(ctx context.Context, writer int, rows []byte, count int, resent []int32) (ingest.Outcome, error) {
+	outcome, err := s.Store.Write(ctx, writer, rows, count, resent)
 	converted := ingest.Outcome{Duplicates: outcome.Duplicates}
 	for _, row := range outcome.Rejected {
 		converted.Rejected = append(converted.Rejected, ingest.RejectedRow(row))
