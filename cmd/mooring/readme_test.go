@@ -88,7 +88,7 @@ func TestDecisionsAreListed(t *testing.T) {
 	require.NotEmpty(t, decisions)
 	var want strings.Builder
 	want.WriteString("# Decisions\n\nWhat is not obvious, and why it is so: half a page each. Numbers go by area:\n" +
-		"01x protocol, 02x gateway, 03x storage, 04x embedded PostgreSQL, 05x devices,\n06x client and fleet, 07x the whole.\n\n")
+		"01x protocol, 02x gateway, 03x storage, 04x embedded PostgreSQL, 05x devices,\n06x client and fleet, 07x the whole, 08x speed.\n\n")
 	heading := regexp.MustCompile(`^# \d{3}[:.]? +(.+)`)
 	for _, decision := range decisions {
 		text, err := os.ReadFile(decision)
