@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -21,6 +22,9 @@ type Probe struct {
 	copies  []*pgconn.PgConn
 	admin   *pgconn.PgConn // asks, and empties
 	super   *pgconn.PgConn // may CHECKPOINT
+
+	attaching sync.Mutex // one partition at a time
+	aside     []loaded   // what SetAside took out
 }
 
 // OpenProbe opens this many connections for COPY at url, one more for

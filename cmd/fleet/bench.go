@@ -20,10 +20,11 @@ type benchCommand struct {
 	SteadyRate    int           `default:"100000" placeholder:"N" group:"Size" help:"Rows a second of steady (${default})."`
 	Connections   int           `placeholder:"N" group:"Size" help:"Connections of idle and storm (default: what the limit of open files allows, 25,000 at most)."`
 	IdleFor       time.Duration `default:"15s" placeholder:"TIME" group:"Size" help:"How long idle connections are watched (${default})."`
-	Growth        []int         `sep:"," placeholder:"N,…" group:"Size" help:"Numbers of devices of growth, rising (default: 100,10000; with --full also 100000)."`
-	StoredRows    int           `placeholder:"N" group:"Size" help:"Rows that growth stores beforehand (default: 2 million; with --full 50 million)."`
+	Growth        []int         `sep:"," placeholder:"N,…" group:"Size" help:"Numbers of devices of growth, rising (default: 100,10000,100000)."`
+	TurnFrames    int           `default:"1" placeholder:"N" group:"Size" help:"Frames that a device of the larger fleets of growth sends when it is its turn (${default})."`
+	GrowthWarm    time.Duration `default:"10s" placeholder:"TIME" group:"Size" help:"How long the larger fleets of growth send before they are measured (${default})."`
+	StoredRows    int           `default:"50000000" placeholder:"N" group:"Size" help:"Rows that growth stores beforehand, some 10 GB; 0: leave that out (${default})."`
 	StorageRows   int           `default:"1000000" placeholder:"N" group:"Size" help:"Rows that storage writes for each size (${default})."`
-	Full          bool          `group:"Size" help:"Let growth reach 100,000 devices and 50 million rows, which takes minutes."`
 	Quiet         time.Duration `default:"11s" placeholder:"TIME" group:"Size" help:"How long storm waits for PostgreSQL's counters (${default})."`
 
 	Writers  int               `default:"2" placeholder:"N" group:"Server" help:"The server's connections that write samples (${default})."`
@@ -39,7 +40,7 @@ func (benchCommand) Help() string {
 
   fleet bench
   fleet bench saturate steady --json
-  fleet bench growth --full
+  fleet bench growth --growth 100,1000 --stored-rows 1000000
 
 Linux only. Close other programs: figures of a busy machine say little, ratios somewhat more.`
 }
@@ -50,7 +51,8 @@ func (b *benchCommand) Run(ctx context.Context, out *console) error {
 	report, err := bench.Run(ctx, bench.Config{
 		Scenarios: b.Scenarios, For: b.For, Rounds: b.Rounds, Devices: b.Devices, OneRowDevices: b.OneRowDevices,
 		SteadyDevices: b.SteadyDevices, SteadyRate: b.SteadyRate, Connections: b.Connections, IdleFor: b.IdleFor,
-		Growth: b.Growth, StoredRows: b.StoredRows, StorageRows: b.StorageRows, Full: b.Full, Quiet: b.Quiet,
+		Growth: b.Growth, TurnFrames: b.TurnFrames, GrowthWarm: b.GrowthWarm, StoredRows: b.StoredRows,
+		StorageRows: b.StorageRows, Quiet: b.Quiet,
 		Writers: b.Writers, Linger: b.Linger, Directory: b.Dir, Settings: b.Setting, ProfileDirectory: b.Profiles,
 		OnProgress: func(what string) { fmt.Fprintf(out.stderr, "%5.0f s  %s\n", time.Since(begun).Seconds(), what) },
 		Errors:     out.stderr,

@@ -157,10 +157,14 @@ func (b *bench) layout(ctx context.Context, channels int) (int32, error) {
 
 // server starts the server under test.
 func (b *bench) server(ctx context.Context) (*child, error) {
-	return startChild(ctx, order{
-		DatabaseURL: b.cluster.URL(), Writers: b.cfg.Writers, Linger: b.cfg.Linger,
+	return startChild(ctx, b.order(), b.cfg.Errors)
+}
+
+func (b *bench) order() order {
+	return order{
+		DatabaseURL: b.cluster.URL(), Writers: b.cfg.Writers, Linger: b.cfg.Linger, Gateway: "bench",
 		Connections: max(b.cfg.Connections, 100_000),
-	}, b.cfg.Errors)
+	}
 }
 
 // bareServer starts what the server is held against.

@@ -37,7 +37,12 @@ type order struct {
 	Linger      time.Duration
 	Heartbeat   time.Duration
 	Connections int
+	Gateway     string
+	Generation  *generation // no server, but devices
 }
+
+// longestOrder has room for the tokens of a large fleet.
+const longestOrder = 64 << 20
 
 // Commands to a child.
 const (
@@ -63,12 +68,16 @@ func Child() (code int, is bool) {
 
 func serveChild(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, longestOrder)
 	if !lines.Scan() {
 		return lines.Err()
 	}
 	var told order
 	if err := json.Unmarshal(lines.Bytes(), &told); err != nil {
 		return err
+	}
+	if told.Generation != nil {
+		return generate(ctx, told.Generation, lines, out)
 	}
 	stop, address, err := startServer(ctx, &told)
 	if err != nil {
@@ -97,7 +106,7 @@ func startServer(ctx context.Context, told *order) (stop func() error, address s
 		}, listener.Addr().String(), nil
 	}
 	server := app.New(app.Config{
-		Location: app.Location{DatabaseURL: told.DatabaseURL}, Listen: "127.0.0.1:0", Gateway: "bench",
+		Location: app.Location{DatabaseURL: told.DatabaseURL}, Listen: "127.0.0.1:0", Gateway: told.Gateway,
 		Writers: told.Writers, Linger: app.Span(told.Linger), Heartbeat: app.Span(told.Heartbeat),
 		MaxConnections: told.Connections, Grace: app.Span(100 * time.Millisecond),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
@@ -153,6 +162,7 @@ type child struct {
 	input   io.WriteCloser
 	output  *bufio.Reader
 	address string
+	release func() bool
 }
 
 func startChild(ctx context.Context, told order, stderr io.Writer) (*child, error) {
@@ -163,6 +173,9 @@ func startChild(ctx context.Context, told order, stderr io.Writer) (*child, erro
 	// It ends with its standard input, so that it can stop in good order.
 	command := exec.CommandContext(context.WithoutCancel(ctx), program) //nolint:gosec // this program itself
 	command.Env = append(os.Environ(), childVariable+"=1")
+	if told.Generation != nil {
+		command.Env = append(command.Env, "GOMAXPROCS=1") // there may be several
+	}
 	command.Stderr = stderr
 	c := &child{command: command}
 	if c.input, err = command.StdinPipe(); err != nil {
@@ -176,6 +189,7 @@ func startChild(ctx context.Context, told order, stderr io.Writer) (*child, erro
 	if err := command.Start(); err != nil {
 		return nil, fmt.Errorf("start a server: %w", err)
 	}
+	c.release = context.AfterFunc(ctx, func() { _ = c.input.Close() }) // whoever waits for an answer is told
 	text, err := json.Marshal(told)
 	if err == nil {
 		c.address, err = c.ask(string(text))
@@ -209,6 +223,7 @@ func (c *child) tell(command string) error {
 
 // stop ends the child and waits for it.
 func (c *child) stop() error {
+	c.release()
 	_ = c.input.Close()
 	// What it may still say is no answer to anything.
 	_, _ = io.Copy(io.Discard, c.output)

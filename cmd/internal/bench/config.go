@@ -31,16 +31,23 @@ type Config struct {
 	// IdleFor is how long idle connections are watched. Defaults to 15 s.
 	IdleFor time.Duration
 	// Growth are the numbers of devices of growth, rising. Defaults to 100,
-	// 10,000 and, with Full, 100,000.
+	// 10,000 and 100,000.
 	Growth []int
-	// StoredRows is what lies in the table before growth is measured again.
-	// Defaults to 2 million; with Full, 50 million.
+	// TurnFrames is how many frames a device of the larger fleets of growth sends
+	// when it is its turn. Defaults to 1.
+	TurnFrames int
+	// GrowthWarm is how long the larger fleets send before they are measured.
+	// Defaults to 10 s.
+	GrowthWarm time.Duration
+	// PerServer is how many connections of growth one server takes. Defaults to
+	// what the limit of open files allows.
+	PerServer int
+	// StoredRows is what lies in the table before growth is measured again; 0
+	// measures that not at all. The command's default is 50 million.
 	StoredRows int
 	// StorageRows are written for each size that storage measures. Defaults to
 	// 1 million.
 	StorageRows int
-	// Full makes growth reach the sizes that take minutes.
-	Full bool
 	// Quiet is how long to wait until PostgreSQL has brought its counters up to
 	// date. Defaults to 11 s: an idle connection reports after ten.
 	Quiet time.Duration
@@ -109,16 +116,11 @@ func (c Config) withDefaults() (Config, error) {
 	orDefault(&c.Connections, min(most, mostConnections))
 	orDefault(&c.IdleFor, 15*time.Second)
 	if len(c.Growth) == 0 {
-		c.Growth = []int{100, 10_000}
-		if c.Full {
-			c.Growth = append(c.Growth, 100_000)
-		}
+		c.Growth = []int{100, 10_000, 100_000}
 	}
-	stored := 2_000_000
-	if c.Full {
-		stored = 50_000_000
-	}
-	orDefault(&c.StoredRows, stored)
+	orDefault(&c.TurnFrames, 1)
+	orDefault(&c.GrowthWarm, 10*time.Second)
+	orDefault(&c.PerServer, most)
 	orDefault(&c.StorageRows, 1_000_000)
 	orDefault(&c.Quiet, 11*time.Second)
 	orDefault(&c.Writers, 2)

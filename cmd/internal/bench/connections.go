@@ -15,8 +15,9 @@ type crowd struct {
 	address string
 	running sync.WaitGroup
 	leaving atomic.Bool
-	refused atomic.Int64 // handshakes that were to be tried again
-	lost    atomic.Int64 // connections that ended unasked
+	then    func(*device) error // what a device does once it is acknowledged; nil: it reads
+	refused atomic.Int64        // handshakes that were to be tried again
+	lost    atomic.Int64        // connections that ended unasked
 }
 
 // newCrowd makes a crowd for the server under test, or for a bare one.
@@ -69,7 +70,11 @@ func (c *crowd) join(ctx context.Context) error {
 				}
 			}
 			waiting.Done()
-			c.hold(d)
+			if c.then == nil {
+				c.hold(d)
+			} else if err := c.then(d); err != nil {
+				c.gone()
+			}
 		})
 		return nil
 	})
@@ -132,14 +137,14 @@ func (b *bench) hold(ctx context.Context, fleet []*device, server *child, bare b
 	if err := sleep(ctx, min(warmUp, b.cfg.IdleFor)); err != nil {
 		return h, err
 	}
-	before, err := readUsage(server, b.cluster.Info().PID)
+	before, err := readUsage(b.cluster.Info().PID, []*child{server}, nil)
 	if err != nil {
 		return h, err
 	}
 	if err := sleep(ctx, b.cfg.IdleFor); err != nil {
 		return h, err
 	}
-	after, err := readUsage(server, b.cluster.Info().PID)
+	after, err := readUsage(b.cluster.Info().PID, []*child{server}, nil)
 	if err != nil {
 		return h, err
 	}
@@ -289,7 +294,7 @@ func (b *bench) comeBack(ctx context.Context, c *crowd, server *child) (s stormi
 			return s, used, err
 		}
 	}
-	start, err := readUsage(server, b.cluster.Info().PID)
+	start, err := readUsage(b.cluster.Info().PID, []*child{server}, nil)
 	if err != nil {
 		return s, used, err
 	}
@@ -297,7 +302,7 @@ func (b *bench) comeBack(ctx context.Context, c *crowd, server *child) (s stormi
 		return s, used, err
 	}
 	s.took = time.Since(start.at)
-	end, err := readUsage(server, b.cluster.Info().PID)
+	end, err := readUsage(b.cluster.Info().PID, []*child{server}, nil)
 	if err := errors.Join(err, stopProfile()); err != nil {
 		return s, used, err
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mooring/wire"
@@ -26,13 +27,19 @@ type device struct {
 	sent   uint64 // rows
 	acked  uint64 // rows
 	buffer []byte
+	source net.Addr // where it connects from; nil: anywhere
+
+	// Of turns: whether it has its turn, and the row until which it sent then.
+	busy atomic.Bool
+	goal atomic.Uint64
 }
 
 // Sizes of a device.
 const (
 	deviceReadBuffer = 512 // acks are small; a server's message has up to 1,023 bytes
 	dialTimeout      = 30 * time.Second
-	firstWindow      = 4 // DATA frames before WELCOME (PROTOCOL §8)
+	perAddress       = 10_000 // connections of one address: past 14,000 the kernel searches long for a free port
+	firstWindow      = 4      // DATA frames before WELCOME (PROTOCOL §8)
 )
 
 // errRefused means that the handshake was answered with something else than 101.
@@ -43,7 +50,7 @@ var errEnded = errors.New("the server closed the connection")
 
 // dial connects and upgrades.
 func (d *device) dial(ctx context.Context, address string) error {
-	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", address)
+	conn, err := (&net.Dialer{Timeout: dialTimeout, LocalAddr: d.source}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
@@ -77,6 +84,11 @@ func (d *device) dial(ctx context.Context, address string) error {
 		return errors.Join(fmt.Errorf("%w: %s", errRefused, status), conn.Close())
 	}
 	return conn.SetDeadline(time.Time{})
+}
+
+// sourceAddress is one of this machine's own addresses; there are 65,000.
+func sourceAddress(number int) net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(127, 1, byte(number>>8), byte(number))}
 }
 
 // introduction gives the frames that come before DATA.

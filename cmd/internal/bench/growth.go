@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -15,129 +13,172 @@ const (
 	manyRows    = 50_000_000
 )
 
-// turnFrames is what a device sends in its turn, when there are more devices
-// than connections.
-const turnFrames = 16
+// standingFrames is how many frames are under way at a time, however many
+// devices there are: the default window of a hundred devices.
+const standingFrames = 100 * steadyWindow
 
 // growth: throughput with more devices, and with rows already stored.
 func (b *bench) growth(ctx context.Context) (s Scenario, err error) {
-	var first, last float64
-	most := b.cfg.Connections
-	for i, count := range b.cfg.Growth {
-		b.say("growth: %d devices", count)
-		if err := b.fresh(ctx); err != nil {
-			return s, err
-		}
-		var o outcome
-		if count <= most {
-			o, err = b.saturated(ctx, tenRows, count, fmt.Sprintf("growth-%d", count))
-		} else {
-			o, err = b.inTurns(ctx, count, min(most, 2000))
-			s.note("%d devices are more than the %d connections at hand: they took turns, %d at a time, each connecting, sending %d rows and leaving, so the figure holds a handshake for each of them",
-				count, most, min(most, 2000), turnFrames*tenRows.rows)
-		}
+	fewest := b.cfg.Growth[0]
+	few, err := b.few(ctx, fewest, 1)
+	if err != nil {
+		return s, err
+	}
+	var base outcome
+	var sizes []outcome
+	for _, count := range b.cfg.Growth[1:] {
+		o, err := b.many(ctx, &s, count)
 		if err != nil {
 			return s, err
 		}
-		last = o.rowsPerSecond()
-		s.add(fmt.Sprintf("rows_per_s_%d_devices", count), last)
-		s.add(fmt.Sprintf("gateway_cpu_us_per_row_%d_devices", count), o.perRow(o.used.gateway))
-		s.add(fmt.Sprintf("postgres_cpu_us_per_row_%d_devices", count), o.perRow(o.used.postgres))
-		s.add(fmt.Sprintf("generator_cpu_us_per_row_%d_devices", count), o.perRow(o.used.generator))
-		if i == 0 {
-			first = last
-		}
+		sizes = append(sizes, o)
 	}
-	devices := b.cfg.Growth[len(b.cfg.Growth)-1]
-	s.add("most_devices", float64(devices))
-	s.add("ratio_most_devices", last/first)
-	if devices >= manyDevices {
-		s.add("ratio_100k_devices", last/first)
-	}
-
-	b.say("growth: storing %d rows by plain COPY", b.cfg.StoredRows)
-	if err := b.fresh(ctx); err != nil {
-		return s, err
-	}
-	stored, took, err := b.copyFor(ctx, tenRows, min(1000, devices), firstBatch, 2, 0, b.cfg.StoredRows)
+	again, err := b.few(ctx, fewest, 2)
 	if err != nil {
 		return s, err
 	}
-	if err := b.probe.Checkpoint(ctx); err != nil {
-		return s, err
+	base = few.and(&again)
+	b.addSize(&s, fewest, &base)
+	most, ratio := fewest, 1.0
+	for i := range sizes {
+		most = b.cfg.Growth[i+1]
+		b.addSize(&s, most, &sizes[i])
+		ratio = sizes[i].rowsPerSecond() / base.rowsPerSecond()
 	}
-	b.say("growth: %d devices, %d rows stored", b.cfg.Growth[0], stored)
-	o, err := b.saturated(ctx, tenRows, b.cfg.Growth[0], "growth-stored")
-	if err != nil {
-		return s, err
+	s.add("most_devices", float64(most))
+	s.add("ratio_most_devices", ratio)
+	if most >= manyDevices {
+		s.add("ratio_100k_devices", ratio)
 	}
-	s.add("stored_rows", float64(stored))
-	s.add("stored_by_copy_rows_per_s", float64(stored)/took.Seconds())
-	s.add("rows_per_s_stored_rows", o.rowsPerSecond())
-	s.add("ratio_stored_rows", o.rowsPerSecond()/first)
-	if stored >= manyRows {
-		s.add("ratio_50m_rows", o.rowsPerSecond()/first)
+	s.note("%d devices keep their windows full, before and after the larger fleets, of which as many frames of %d rows are under way in all (%d): each device sends %d, and the next in line when they are acknowledged; all are connected all the time",
+		fewest, tenRows.rows, standingFrames, b.cfg.TurnFrames)
+	if b.cfg.StoredRows > 0 {
+		err = b.growthStored(ctx, &s)
 	}
-	if devices < manyDevices || stored < manyRows {
-		s.note("ratio_100k_devices and ratio_50m_rows need those sizes: --full")
-	}
-	return s, nil
+	return s, err
 }
 
-// inTurns serves more devices than can be connected at once.
-func (b *bench) inTurns(ctx context.Context, count, connections int) (o outcome, err error) {
-	fleet, err := b.devices(ctx, count, now())
+// addSize adds what was measured with so many devices.
+func (b *bench) addSize(s *Scenario, count int, o *outcome) {
+	add := func(name string, value float64) { s.add(fmt.Sprintf("%s_%d_devices", name, count), value) }
+	add("rows_per_s", o.rowsPerSecond())
+	add("gateway_cpu_us_per_row", o.perRow(o.used.gateway))
+	add("postgres_cpu_us_per_row", o.perRow(o.used.postgres))
+	add("generator_cpu_us_per_row", o.perRow(o.used.generator))
+	add("batch_rows", o.batchRows)
+	add("gateway_peak_bytes", float64(o.peak))
+}
+
+// few measures a fleet that keeps its windows full, on an empty table.
+func (b *bench) few(ctx context.Context, count, round int) (outcome, error) {
+	b.say("growth: %d devices (%d)", count, round)
+	if err := b.fresh(ctx); err != nil {
+		return outcome{}, err
+	}
+	return b.saturated(ctx, tenRows, count, fmt.Sprintf("growth-%d-%d", count, round))
+}
+
+// many measures a fleet whose devices have turns, on an empty table. Its devices
+// are known: each has sent this layout before.
+func (b *bench) many(ctx context.Context, s *Scenario, count int) (o outcome, err error) {
+	if _, err := b.devices(ctx, count, 0); err != nil {
+		return o, err
+	}
+	b.say("growth: %d devices connect", count)
+	if err := b.fresh(ctx); err != nil {
+		return o, err
+	}
+	layout, err := b.layout(ctx, tenRows.channels)
 	if err != nil {
 		return o, err
 	}
-	server, err := b.server(ctx)
+	ids := make([]int32, count)
+	for i := range ids {
+		ids[i] = b.fleet[i].Device.ID
+	}
+	if err := b.probe.Know(ctx, ids, layout); err != nil {
+		return o, err
+	}
+	w, err := b.startSwarm(ctx, count)
 	if err != nil {
 		return o, err
 	}
-	defer func() { err = errors.Join(err, server.stop()) }()
-	t := newTemplate(tenRows)
-	l := &load{template: t, fleet: fleet, limit: func(*device) uint64 { return uint64(turnFrames * t.rows) }}
-	first := introduction(tenRows)
-	places := make(chan struct{}, dialers) // handshakes under way
-	var next atomic.Int64
-	whole := make(chan struct{})
-	var running sync.WaitGroup
-	for range connections {
-		running.Go(func() {
-			for ctx.Err() == nil {
-				i := int(next.Add(1)) - 1
-				if i >= len(fleet) {
-					return
-				}
-				d := fleet[i]
-				places <- struct{}{}
-				err := d.dial(ctx, server.address)
-				<-places
-				if err == nil {
-					err = errors.Join(d.send(first), l.hurry(d))
-					d.drop()
-				}
-				d.buffer, d.reader = nil, nil
-				if err != nil {
-					l.fail(err)
-					return
-				}
-			}
-		})
+	defer func() { err = errors.Join(err, w.stop()) }()
+	b.say("growth: %d devices send", count)
+	if len(w.servers) > 1 {
+		s.note("%d devices are more than the %d connections that the limit of open files allows a process: they are connected to %d servers, one writer each at least, on one database",
+			count, b.cfg.PerServer, len(w.servers))
 	}
-	go func() {
-		running.Wait()
-		close(whole)
-	}()
-	length := b.cfg.For
-	b.cfg.For = 10 * time.Minute // all devices have their turn
-	o, err = b.measure(ctx, server, l, fmt.Sprintf("growth-%d", count), whole)
-	b.cfg.For = length
+	s.add(fmt.Sprintf("connect_s_%d_devices", count), w.connecting.Seconds())
+	o, err = w.measure(ctx, fmt.Sprintf("growth-%d", count))
+	return o, errors.Join(err, w.all(commandEnd))
+}
+
+// measure lets the swarm send, waits until what comes with it has begun, too,
+// and watches it for a while.
+func (s *swarm) measure(ctx context.Context, name string) (o outcome, err error) {
+	b := s.bench
+	if err := s.all(commandTurns); err != nil {
+		return o, err
+	}
+	if err := sleep(ctx, b.cfg.GrowthWarm); err != nil {
+		return o, err
+	}
+	stopProfile, err := b.profile(s.servers[0], name)
 	if err != nil {
-		for _, d := range fleet {
-			d.close()
+		return o, err
+	}
+	sumBefore, countBefore, err := s.batches(ctx)
+	if err != nil {
+		return o, err
+	}
+	before, err := readUsage(b.cluster.Info().PID, s.servers, s.generators)
+	if err != nil {
+		return o, err
+	}
+	rowsBefore, turnsBefore, err := s.count()
+	if err != nil {
+		return o, err
+	}
+	if err := sleep(ctx, b.cfg.For); err != nil {
+		return o, err
+	}
+	rows, turns, err := s.count()
+	if err != nil {
+		return o, err
+	}
+	o.rows, o.elapsed, o.turns = rows-rowsBefore, time.Since(before.at), turns-turnsBefore
+	after, err := readUsage(b.cluster.Info().PID, s.servers, s.generators)
+	if err != nil {
+		return o, err
+	}
+	o.used = after.since(before)
+	sum, count, err := s.batches(ctx)
+	if err != nil {
+		return o, err
+	}
+	o.batchRows = (sum - sumBefore) / max(1, count-countBefore)
+	for _, server := range s.servers {
+		peak, err := memory(server.pid(), "VmHWM")
+		if err != nil {
+			return o, err
 		}
+		o.peak += peak
 	}
-	<-whole
-	return o, errors.Join(err, l.end())
+	if o.rows == 0 {
+		return o, errors.New("no row was acknowledged while measuring")
+	}
+	return o, stopProfile()
+}
+
+// batches adds up what the servers wrote.
+func (s *swarm) batches(ctx context.Context) (sum, count float64, err error) {
+	for _, server := range s.servers {
+		rows, written, err := batches(ctx, server.address)
+		if err != nil {
+			return 0, 0, err
+		}
+		sum, count = sum+rows, count+written
+	}
+	return sum, count, nil
 }

@@ -52,8 +52,8 @@ func connect(ctx context.Context, fleet []*device, address string, first []byte)
 	})
 }
 
-// forAll calls do for every device, so many at a time.
-func forAll(fleet []*device, workers int, do func(*device) error) error {
+// forAll calls do for every one, so many at a time.
+func forAll[T any](fleet []T, workers int, do func(T) error) error {
 	var next atomic.Int64
 	faults := make([]error, min(workers, len(fleet)))
 	var running sync.WaitGroup
@@ -160,6 +160,7 @@ type outcome struct {
 	used      usage
 	batchRows float64 // mean
 	peak      int64   // the server's memory, bytes
+	turns     uint64  // of a swarm
 }
 
 func (o *outcome) rowsPerSecond() float64 { return float64(o.rows) / o.elapsed.Seconds() }
@@ -207,7 +208,7 @@ func (b *bench) measure(ctx context.Context, server *child, l *load, name string
 	if err != nil {
 		return o, err
 	}
-	before, err := readUsage(server, b.cluster.Info().PID)
+	before, err := readUsage(b.cluster.Info().PID, []*child{server}, nil)
 	if err != nil {
 		return o, err
 	}
@@ -220,7 +221,7 @@ func (b *bench) measure(ctx context.Context, server *child, l *load, name string
 	}
 	o.rows = l.acked.Load() - ackedBefore
 	o.elapsed = time.Since(before.at)
-	after, err := readUsage(server, b.cluster.Info().PID)
+	after, err := readUsage(b.cluster.Info().PID, []*child{server}, nil)
 	if err != nil {
 		return o, err
 	}

@@ -122,18 +122,24 @@ type usage struct {
 	gateway, postgres, generator time.Duration
 }
 
-func readUsage(server *child, postgres int) (u usage, err error) {
+// readUsage adds up the servers, and this process and the other generators.
+func readUsage(postgres int, servers, generators []*child) (u usage, err error) {
 	u.at = time.Now()
-	if server != nil {
-		if u.gateway, err = processorTime(server.pid(), false); err != nil {
-			return u, err
-		}
+	add := func(total *time.Duration, pid int) {
+		used, fault := processorTime(pid, false)
+		*total += used
+		err = errors.Join(err, fault)
 	}
-	if u.postgres, err = treeTime(postgres); err != nil {
-		return u, err
+	for _, server := range servers {
+		add(&u.gateway, server.pid())
 	}
-	u.generator, err = processorTime(os.Getpid(), false)
-	return u, err
+	add(&u.generator, os.Getpid())
+	for _, generator := range generators {
+		add(&u.generator, generator.pid())
+	}
+	used, fault := treeTime(postgres)
+	u.postgres = used
+	return u, errors.Join(err, fault)
 }
 
 // since is what was used between two moments; at is of no use in it.
