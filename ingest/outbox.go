@@ -176,6 +176,10 @@ func (s *session) compose(l *letter) bool {
 		l.last = true
 		if s.reason.goAway {
 			notice := s.reason.notice(s.gateway.cfg.Spread)
+			if s.back.to != 0 && s.reason.Code == wire.CloseDrain {
+				// The last GOAWAY counts, so it repeats the device's own slot.
+				notice.MinMillis, notice.MaxMillis = s.back.millis(s.link.clock.now())
+			}
 			if frame := l.encoder.Notice(notice); len(frame) <= s.maxReceive {
 				l.bytes = appendMessage(l.bytes, opBinary, frame)
 			}

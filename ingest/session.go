@@ -64,6 +64,7 @@ type session struct {
 	flushing   bool // a flusher runs
 	closing    bool
 	reason     CloseReason // while closing
+	back       comeback    // given by Stop
 	settled    settled
 	over       bool // the read goroutine is done
 	closed     bool // SessionLog.Close was called

@@ -11,8 +11,9 @@ import (
 // Stop ends the gateway: refuse, tell, drain, flush, acknowledge, close.
 //
 //  1. Handshakes are answered with 503 and Retry-After.
-//  2. Every device is told to go away, each with a slot of its own within
-//     Config.Spread in which to come back.
+//  2. Every device is told to go away, each with a slot of its own in which to
+//     come back. The slots lie side by side over Config.Spread and begin when
+//     the grace is over: before that nobody here would answer.
 //  3. For Config.DrainGrace, or until all have gone, everything goes on.
 //  4. Reading stops; what was read is written and acknowledged.
 //  5. Connections are closed with 4000.
@@ -96,18 +97,40 @@ func (g *Gateway) drain(ctx context.Context) error {
 // tellAll sends every session a GOAWAY with a slot of its own.
 func (g *Gateway) tellAll() {
 	sessions := g.hub.snapshot()
-	spread := g.cfg.Spread.Milliseconds()
+	now := g.clock.now()
 	for i, s := range sessions {
+		back := slotOf(i, len(sessions), g.cfg.Spread).after(now + int64(g.cfg.DrainGrace))
+		s.mu.Lock()
+		s.back = back
+		s.mu.Unlock()
 		notice := wire.Notice{
 			Kind:        wire.NoticeGoAway,
 			Code:        wire.CloseDrain,
 			GraceMillis: int(g.cfg.DrainGrace.Milliseconds()),
-			MinMillis:   int(spread * int64(i) / int64(len(sessions))),
-			MaxMillis:   int(spread * int64(i+1) / int64(len(sessions))),
 			Text:        closeDrain.Text,
 		}
+		notice.MinMillis, notice.MaxMillis = back.millis(now)
 		s.enqueue(func(encoder *wire.Encoder) []byte { return encoder.Notice(notice) })
 	}
+}
+
+// comeback is when a device is to come back, by clock; zero: whenever its class
+// lets it.
+type comeback struct{ from, to int64 }
+
+// slotOf is the i-th of n slots that share a spread evenly.
+func slotOf(i, n int, spread time.Duration) comeback {
+	width := float64(spread) / float64(n)
+	return comeback{int64(width * float64(i)), int64(width * float64(i+1))}
+}
+
+func (c comeback) after(at int64) comeback { return comeback{c.from + at, c.to + at} }
+
+// millis is the slot as counted from now, as a GOAWAY tells it. A slot is never
+// narrower than a millisecond: 0 and 0 would mean that there is none.
+func (c comeback) millis(now int64) (least, most int) {
+	least = int(max(c.from-now, 0) / int64(time.Millisecond))
+	return least, max(int(max(c.to-now, 0)/int64(time.Millisecond)), least+1)
 }
 
 // flush stops all reading and waits until what was read is settled.

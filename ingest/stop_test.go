@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sort"
 	"testing"
 	"time"
@@ -37,18 +38,21 @@ func TestStopDrains(t *testing.T) {
 	go func() { stopped <- sv.gateway.Stop(t.Context()) }()
 	go func() { stopped <- sv.gateway.Stop(t.Context()) }() // both return when it is done
 	var slots [][2]int
+	own := map[*device][2]int{}
 	for _, d := range all {
 		notice := d.notice()
 		require.Equal(t, wire.NoticeGoAway, notice.Kind)
 		require.Equal(t, wire.CloseDrain, notice.Code)
 		require.Equal(t, 300, notice.GraceMillis)
 		slots = append(slots, [2]int{notice.MinMillis, notice.MaxMillis})
+		own[d] = slots[len(slots)-1]
 	}
 	sort.Slice(slots, func(i, j int) bool { return slots[i][0] < slots[j][0] })
 	for i, slot := range slots[1:] {
 		require.LessOrEqual(t, slots[i][1], slot[0], "every device has a slot of its own")
 	}
-	require.LessOrEqual(t, slots[devices-1][1], 10_000)
+	require.GreaterOrEqual(t, slots[0][0], 300, "nobody answers here before the grace is over")
+	require.LessOrEqual(t, slots[devices-1][1], 300+10_000)
 	_, _, response := sv.handshake(t, "GET", wire.StreamPath, http.Header{"Authorization": {"Bearer token-60"}})
 	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
 	require.NotEmpty(t, response.Header.Get("Retry-After"))
@@ -63,7 +67,12 @@ func TestStopDrains(t *testing.T) {
 			want = 5
 		}
 		require.Equal(t, want, d.ackUpTo(want).Next)
-		d.closesWith(wire.CloseDrain, true)
+		last := d.notice()
+		require.Equal(t, wire.CloseDrain, last.Code)
+		require.LessOrEqual(t, last.MinMillis, max(own[d][0]-299, 0), "less the time since it was given")
+		require.LessOrEqual(t, last.MaxMillis, own[d][1]-299)
+		require.Greater(t, last.MaxMillis, own[d][1]-900, "but the slot stays the device's own")
+		d.closesWith(wire.CloseDrain, false)
 	}
 	mute.closesWith(wire.CloseDrain, true)
 	require.NoError(t, <-stopped)
@@ -136,4 +145,29 @@ func TestStopIsBoundedByItsContext(t *testing.T) {
 	require.Zero(t, sv.registry.endings()[0].Counts.RowsCommitted)
 	require.Equal(t, uint64(3), sv.registry.endings()[0].Counts.RowsIn)
 	require.Zero(t, sv.gateway.Stats().Connections)
+}
+
+// Slots lie side by side, cover the spread, and differ in length by rounding only.
+func TestSlotsShareTheSpreadEvenly(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 2, 7, 1000, 30_000, 100_000} {
+		const spread, now = 30 * time.Second, int64(5 * time.Second)
+		buckets := make([]int, 300) // of 100 ms
+		at := 0
+		for i := range n {
+			least, most := slotOf(i, n, spread).after(now).millis(now)
+			require.GreaterOrEqual(t, least, at, "in order")
+			require.Greater(t, most, least)
+			require.LessOrEqual(t, most, 30_001)
+			require.InDelta(t, spread.Seconds()*1000/float64(n), most-least, 1)
+			at = least
+			buckets[least/100]++
+		}
+		if n >= 1000 {
+			require.InDelta(t, n/300, slices.Max(buckets), 1, "%d devices", n)
+			require.InDelta(t, n/300, slices.Min(buckets), 1, "%d devices", n)
+		}
+	}
+	least, most := comeback{1, 2}.millis(5_000_000_000)
+	require.Equal(t, [2]int{0, 1}, [2]int{least, most}, "late, but still its own slot")
 }

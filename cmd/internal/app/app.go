@@ -233,13 +233,15 @@ func (a *App) onStop(name string, undo func(context.Context) error) {
 }
 
 // Stop ends the server in good order, see the package comment. The end of ctx
-// puts it in a hurry: what is not committed then is not acknowledged, and
-// devices send it again. Every part is stopped in any case. Further calls return
-// what the first one did.
+// puts it in a hurry, and so does the end of Config.Grace and Config.StopTimeout:
+// what is not committed then is not acknowledged, and devices send it again.
+// Every part is stopped in any case. Further calls return what the first one did.
 func (a *App) Stop(ctx context.Context) error {
 	a.stopping.Store(true)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(a.cfg.Grace+a.cfg.StopTimeout))
+	defer cancel()
 	if err := a.unwind(ctx); err != nil {
 		a.stopErr = err
 	}

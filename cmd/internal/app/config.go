@@ -82,6 +82,11 @@ type Config struct {
 	// Defaults to 5 s.
 	Grace Span `env:"MOORING_GRACE" default:"5s" group:"Devices" help:"How long a stopping server goes on reading and acknowledging."`
 
+	// StopTimeout is how long after Grace a stopping server may take to write what
+	// it has read. Defaults to 20 s: with Grace it stays below the 30 s after which
+	// Kubernetes and our compose file kill.
+	StopTimeout Span `env:"MOORING_STOP_TIMEOUT" default:"20s" group:"Devices" help:"How long after --grace a stopping server may take to write what it has read; what is not written then, devices send again."`
+
 	// Throwaway makes the private PostgreSQL one that dies with this process and
 	// leaves nothing behind; without DataDir it lives in a temporary directory.
 	// For demo and tests.
@@ -174,6 +179,7 @@ func (c *Config) Validate() error {
 	need(c.Spread >= Span(time.Second) && c.Spread <= Span(24*time.Hour) && time.Duration(c.Spread)%time.Second == 0,
 		"spread", "whole seconds from 1s to 1d", c.Spread)
 	need(c.Grace > 0 && c.Grace <= Span(10*time.Minute), "grace", "up to 10m", c.Grace)
+	need(c.StopTimeout > 0 && c.StopTimeout <= Span(time.Hour), "stop-timeout", "up to 1h", c.StopTimeout)
 	return errors.Join(faults...)
 }
 
