@@ -23,6 +23,10 @@ type runCommand struct {
 	Seed     uint64        `default:"1" placeholder:"N" group:"Load" help:"Decides values, times and the choice of faults (${default})."`
 	Faults   string        `enum:"none,light,heavy" default:"none" placeholder:"LEVEL" group:"Load" help:"What goes wrong on purpose: none, light or heavy (${default})."`
 
+	Refusals uint64    `placeholder:"N" group:"Load" help:"One row in so many carries something to be refused (default: as --faults says)."`
+	Share    int       `default:"1" placeholder:"N" group:"Load" help:"So many devices use one credential, against each other (${default})."`
+	Clock    time.Time `placeholder:"TIME" group:"Load" help:"What devices' clocks say at first, as 1970-01-01T00:00:00Z; all rows must be refused then."`
+
 	BackoffScale float64 `placeholder:"X" group:"Load" help:"Multiplies the protocol's waits before a reconnect (default: 0.01 with faults, else 1)."`
 	Progress     string  `placeholder:"FILE" group:"File" help:"Where to write how the run goes, a line of JSON ten times a second."`
 	Ledger       string  `placeholder:"FILE" group:"File" help:"Where to note what was sent and acknowledged, for fleet verify."`
@@ -66,6 +70,7 @@ func (r *runCommand) Run(ctx context.Context, out *console) error {
 	result, err := fleet.Run(ctx, fleet.Config{
 		URL: r.URL, Tokens: tokens, Rate: r.Rate, Rows: r.Rows, Channels: r.Channels,
 		For: r.For, Settle: r.Settle, Seed: r.Seed, Faults: fleet.Faults(r.Faults),
+		Refusals: r.Refusals, Share: r.Share, Clock: r.Clock,
 		BackoffScale: r.BackoffScale, Ledger: r.Ledger, TLS: config,
 		OnProgress: report, ProgressEvery: every, Logger: out.logger(shown),
 	})

@@ -52,6 +52,17 @@ type Config struct {
 	Seed uint64
 	// Faults is how much goes wrong on purpose. Defaults to FaultsNone.
 	Faults Faults
+	// Refusals has one row in so many carry something that the server must refuse.
+	// Defaults to 0: as Faults says.
+	Refusals uint64
+	// Share is the number of devices that use one credential, against each other:
+	// each connection replaces the one before. Defaults to 1; more needs
+	// FaultsNone.
+	Share int
+	// Clock is what the devices' clocks say when they are switched on. If the
+	// server does not take rows of that time, it must refuse each as too old or too
+	// new. Defaults to none: their clocks are right.
+	Clock time.Time
 	// BackoffScale multiplies the protocol's waits before a reconnect, so that
 	// faults don't leave a short run with devices that are away most of the
 	// time. Defaults to 1 without faults and 0.01 with them.
@@ -84,6 +95,12 @@ func (c Config) withDefaults() Config {
 	if c.Faults == "" {
 		c.Faults = FaultsNone
 	}
+	if c.Refusals == 0 {
+		c.Refusals = faultRates[c.Faults].refusals
+	}
+	if c.Share == 0 {
+		c.Share = 1
+	}
 	if c.BackoffScale == 0 {
 		c.BackoffScale = 1
 		if c.Faults != FaultsNone {
@@ -114,6 +131,10 @@ func (c *Config) validate() error {
 		return fmt.Errorf("fleet: Channels: not within 1 to %d", wire.DefaultMaxChannels)
 	case c.For < 0 || c.Settle < 0:
 		return errors.New("fleet: For, Settle: negative")
+	case c.Share < 1 || c.Share > maxBoots:
+		return fmt.Errorf("fleet: Share: not within 1 to %d", maxBoots)
+	case c.Share > 1 && c.Faults != FaultsNone:
+		return errors.New("fleet: Share: devices that share a credential can't have faults as well")
 	case c.BackoffScale < 0:
 		return errors.New("fleet: BackoffScale: negative")
 	}

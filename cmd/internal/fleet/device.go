@@ -56,12 +56,14 @@ type liveBoot struct {
 const (
 	cycle      = 8192 // ms
 	bootsApart = 64
+	// Of devices that share a credential, further ones are hours behind.
+	sharersApart = 1024 * cycle
 )
 
 func newDevice(r *run, index int, token Credential) *device {
 	d := &device{run: r, index: index, token: token, period: 100, coarse: 1}
 	if r.cfg.Rate > 0 {
-		d.period = max(int64(len(r.cfg.Tokens))*1_000_000/int64(r.cfg.Rate), 1)
+		d.period = max(int64(len(r.cfg.Tokens)*r.cfg.Share)*1_000_000/int64(r.cfg.Rate), 1)
 	}
 	random := d.random(0)
 	d.phase = random.Int64N(d.period * int64(r.cfg.Rows))
@@ -96,6 +98,12 @@ func (d *device) bootUp() error {
 		device: d, born: time.Now(), done: make(chan struct{}),
 	}
 	d.boots++
+	if !r.cfg.Clock.IsZero() {
+		boot.setClock(r.cfg.Clock)
+	}
+	if r.cfg.Share > 1 {
+		boot.Base = d.base(boot.Base, boot.Number) - sharersApart*int64(boot.Number/bootsApart)
+	}
 	if r.cfg.Faults != FaultsNone {
 		boot.Base = d.base(boot.Base, boot.Number)
 		boot.leap(random, r.rates.jumps)
@@ -141,6 +149,15 @@ func (d *device) base(now int64, number int) int64 {
 		base -= cycle
 	}
 	return base
+}
+
+// setClock makes the boot's clock wrong, by so much that no row is taken.
+func (b *liveBoot) setClock(clock time.Time) {
+	b.Off = wire.CodeTimeFuture
+	if clock.UnixMilli() < b.Base {
+		b.Off = wire.CodeTimePast
+	}
+	b.Base = clock.UnixMilli()
 }
 
 // leap plans the leaps of the boot's clock: whole cycles, up to 2 minutes.

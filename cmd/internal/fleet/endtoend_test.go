@@ -16,6 +16,7 @@ import (
 	"mooring/devices"
 	"mooring/internal/pgtest"
 	"mooring/storage"
+	"mooring/wire"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -253,4 +254,60 @@ func TestPostgresAway(t *testing.T) {
 	require.Equal(t, before, last, "no ack while there is no database")
 	require.True(t, result.Settled())
 	require.True(t, verifyRun(t, postgres.URL(), path).Clean)
+}
+
+// TestDevicesThatShareACredential has devices replace each other without end:
+// every row that one of them was promised is stored once all the same.
+func TestDevicesThatShareACredential(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	server := startServer(t, url, nil)
+	path := filepath.Join(t.TempDir(), "ledger")
+	result, err := Run(t.Context(), Config{
+		URL: stream(server), Tokens: addDevices(t, url, 2), Share: 70, Rate: 1400, For: 2 * time.Second,
+		Settle: time.Minute, BackoffScale: 0.02, Ledger: path,
+	})
+	require.NoError(t, err)
+	require.True(t, result.Settled())
+	require.Positive(t, result.Closes["4101 REPLACED"], "%v", result.Closes)
+	verdict := verifyRun(t, url, path)
+	require.True(t, verdict.Clean)
+	require.Equal(t, 140, verdict.Boots)
+	require.Equal(t, result.Produced, verdict.Acked)
+	require.Equal(t, verdict.Acked, verdict.Stored)
+}
+
+// TestClocksThatAreYearsOff has every row refused, by the code that fits.
+func TestClocksThatAreYearsOff(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	server := startServer(t, url, nil)
+	tokens := addDevices(t, url, 2)
+	for _, clock := range []time.Time{time.UnixMilli(0), time.Unix(1<<32-3, 0)} {
+		path := filepath.Join(t.TempDir(), "ledger")
+		result, err := Run(t.Context(), Config{
+			URL: stream(server), Tokens: tokens, Rate: 500, For: time.Second, Clock: clock, Ledger: path,
+		})
+		require.NoError(t, err)
+		require.True(t, result.Settled())
+		verdict := verifyRun(t, url, path)
+		require.True(t, verdict.Clean)
+		require.Zero(t, verdict.Stored)
+		require.Equal(t, verdict.Acked, verdict.RefusedRows)
+		require.Equal(t, result.Produced, verdict.RefusedRows)
+		// The other code is not taken for the right one.
+		ledger, err := ReadLedger(path)
+		require.NoError(t, err)
+		for _, boots := range ledger.Devices {
+			for _, boot := range boots {
+				boot.Off = wire.CodeTimePast + wire.CodeTimeFuture - boot.Off
+			}
+		}
+		reader, err := storage.OpenReader(t.Context(), url)
+		require.NoError(t, err)
+		defer reader.Close()
+		verdict, err = Verify(t.Context(), reader, ledger)
+		require.NoError(t, err)
+		require.False(t, verdict.Clean)
+	}
 }

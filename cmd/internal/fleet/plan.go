@@ -100,6 +100,9 @@ type Boot struct {
 	// Coarse is the step of the device's clock in ms: a clock of whole seconds
 	// gives many rows one time.
 	Coarse int64 `json:"coarse_ms"`
+	// Off is the code with which the server must refuse every row, because the
+	// device's clock is years off; 0: it is not.
+	Off wire.Code `json:"off,omitempty"`
 	// Jumps are leaps of its clock, in the order of From.
 	Jumps []Jump `json:"jumps,omitempty"`
 }
@@ -163,7 +166,7 @@ func (b *Boot) clock(seq uint64) int64 {
 
 // Time is a row's time in ms since 1970.
 func (p *Plan) Time(b *Boot, seq uint64) int64 {
-	if refusal, refused := p.Refusal(b, seq); refused && refusal.Channel == wire.WholeRow {
+	if refusal, refused := p.Refusal(b, seq); refused && refusal.Channel == wire.WholeRow && b.Off == 0 {
 		if refusal.Code == wire.CodeTimePast {
 			return longAgo + int64(seq%1000)
 		}
@@ -174,7 +177,10 @@ func (p *Plan) Time(b *Boot, seq uint64) int64 {
 
 // Refusal tells what the server must refuse of a row, if anything.
 func (p *Plan) Refusal(b *Boot, seq uint64) (Refusal, bool) {
-	if p.Refusals == 0 {
+	switch {
+	case b.Off != 0:
+		return Refusal{wire.WholeRow, b.Off}, true
+	case p.Refusals == 0:
 		return Refusal{}, false
 	}
 	dice := mix(p.Seed ^ mix(uint64(b.Index)<<20^uint64(b.Number)^saltRefusal) ^ mix(seq+saltRefusal))

@@ -69,7 +69,7 @@ func newRun(cfg Config) (*run, error) {
 		cfg: cfg, rates: faultRates[cfg.Faults], started: time.Now(),
 		plan: &Plan{
 			Run:  rand.Uint32(), //nolint:gosec // tells runs apart, guards nothing
-			Seed: cfg.Seed, Channels: cfg.Channels, Refusals: faultRates[cfg.Faults].refusals,
+			Seed: cfg.Seed, Channels: cfg.Channels, Refusals: cfg.Refusals,
 		},
 	}
 	r.layout = r.plan.Layout()
@@ -86,8 +86,14 @@ func newRun(cfg Config) (*run, error) {
 		return nil, err
 	}
 	r.ledger = ledger
-	for index, token := range cfg.Tokens {
-		r.devices = append(r.devices, newDevice(r, index, token))
+	// Those that share a credential are boots of one device to the ledger, only at
+	// the same time.
+	for first := range cfg.Share {
+		for index, token := range cfg.Tokens {
+			d := newDevice(r, index, token)
+			d.boots = first
+			r.devices = append(r.devices, d)
+		}
 	}
 	return r, nil
 }
