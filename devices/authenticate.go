@@ -5,12 +5,20 @@ import (
 	"time"
 )
 
-// Authenticate says whose credential it is: a token, or the common name of a
-// verified certificate when token is empty. name, if not empty, must be the
-// device's. It answers ErrUnauthenticated, ErrDisabled, or an error that may
-// pass: then Postgres could not be asked within Config.Wait. What is in memory
-// is answered without waiting and without allocating.
-func (r *Registry) Authenticate(ctx context.Context, token, name, certificate string) (Device, error) {
+// Credential is what a device shows.
+type Credential struct {
+	Token       string
+	Name        string // if not empty, the device must have this name
+	Certificate string // common name of a verified certificate; counts without Token
+	OnlyKnown   bool   // answer from memory alone, else with ErrNotKnown
+}
+
+// Authenticate says whose credential it is. It answers ErrUnauthenticated,
+// ErrDisabled, or an error that may pass: then Postgres could not be asked
+// within Config.Wait. What is in memory is answered without waiting and without
+// allocating.
+func (r *Registry) Authenticate(ctx context.Context, shown Credential) (Device, error) {
+	token, name, certificate := shown.Token, shown.Name, shown.Certificate
 	var key credentialKey
 	switch {
 	case token != "":
@@ -38,6 +46,9 @@ func (r *Registry) Authenticate(ctx context.Context, token, name, certificate st
 	if token != "" && !looksLikeToken(token) || token == "" && CheckName(certificate) != nil {
 		r.metrics.lookupRefusals.Inc()
 		return Device{}, ErrUnauthenticated
+	}
+	if shown.OnlyKnown {
+		return Device{}, ErrNotKnown
 	}
 	r.metrics.lookupMisses.Inc()
 	if token != "" {

@@ -22,17 +22,17 @@ func TestAuthenticateByTokenNameAndCertificate(t *testing.T) {
 	boiler, other := add(t, admin, "boiler-7"), add(t, admin, "other")
 
 	for range 2 { // from Postgres, then from memory
-		device, err := r.Authenticate(t.Context(), boiler.Token, "", "")
+		device, err := r.Authenticate(t.Context(), Credential{Token: boiler.Token})
 		require.NoError(t, err)
 		require.Equal(t, boiler.Device, device)
 		require.NotZero(t, device.TokenID)
 
-		_, err = r.Authenticate(t.Context(), boiler.Token, "boiler-7", "")
+		_, err = r.Authenticate(t.Context(), Credential{Token: boiler.Token, Name: "boiler-7"})
 		require.NoError(t, err)
-		_, err = r.Authenticate(t.Context(), boiler.Token, "other", "")
+		_, err = r.Authenticate(t.Context(), Credential{Token: boiler.Token, Name: "other"})
 		require.ErrorIs(t, err, ErrUnauthenticated, "another device's name")
 
-		device, err = r.Authenticate(t.Context(), "", "", "other")
+		device, err = r.Authenticate(t.Context(), Credential{Certificate: "other"})
 		require.NoError(t, err)
 		require.Equal(t, Device{ID: other.Device.ID, Name: "other"}, device, "certificates have no token number")
 	}
@@ -49,22 +49,22 @@ func TestAuthenticateByTokenNameAndCertificate(t *testing.T) {
 		{certificate: "\xff"},
 		{certificate: strings.Repeat("x", 5000)},
 	} {
-		_, err := r.Authenticate(t.Context(), bad.token, bad.name, bad.certificate)
+		_, err := r.Authenticate(t.Context(), Credential{Token: bad.token, Name: bad.name, Certificate: bad.certificate})
 		require.ErrorIs(t, err, ErrUnauthenticated, "%+v", bad)
 	}
 
 	require.NoError(t, admin.Disable(t.Context(), "boiler-7"))
 	eventually(t, func() bool {
-		_, err := r.Authenticate(t.Context(), boiler.Token, "", "")
+		_, err := r.Authenticate(t.Context(), Credential{Token: boiler.Token})
 		return errors.Is(err, ErrDisabled)
 	}, "disabled")
-	_, err := r.Authenticate(t.Context(), boiler.Token, "other", "")
+	_, err := r.Authenticate(t.Context(), Credential{Token: boiler.Token, Name: "other"})
 	require.ErrorIs(t, err, ErrUnauthenticated, "who uses another's name learns nothing of it")
-	_, err = r.Authenticate(t.Context(), "", "", "boiler-7")
+	_, err = r.Authenticate(t.Context(), Credential{Certificate: "boiler-7"})
 	require.ErrorIs(t, err, ErrDisabled)
 	require.NoError(t, admin.Enable(t.Context(), "boiler-7"))
 	eventually(t, func() bool {
-		_, err := r.Authenticate(t.Context(), boiler.Token, "", "")
+		_, err := r.Authenticate(t.Context(), Credential{Token: boiler.Token})
 		return err == nil
 	}, "enabled again, although its refusal was remembered")
 }
@@ -86,7 +86,7 @@ func TestAReconnectStormIsAFewQueries(t *testing.T) {
 		for i := range size {
 			wg.Go(func() {
 				<-start
-				device, err := r.Authenticate(t.Context(), token(i), "", "")
+				device, err := r.Authenticate(t.Context(), Credential{Token: token(i)})
 				if !check(i, device, err) {
 					wrong.Add(1)
 				}
@@ -131,7 +131,7 @@ func TestOneCredentialIsAskedForOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 200 {
 		wg.Go(func() {
-			_, err := r.Authenticate(t.Context(), device.Token, "", "")
+			_, err := r.Authenticate(t.Context(), Credential{Token: device.Token})
 			if err != nil {
 				t.Error(err)
 			}
@@ -146,21 +146,21 @@ func TestADeviceWorksAtOnceAfterItWasRefused(t *testing.T) {
 	url := pgtest.URL(t)
 	admin := openAdmin(t, url)
 	r := openRegistry(t, url, func(c *Config) { c.RefusedFor = time.Hour })
-	_, err := r.Authenticate(t.Context(), "", "", "late")
+	_, err := r.Authenticate(t.Context(), Credential{Certificate: "late"})
 	require.ErrorIs(t, err, ErrUnauthenticated)
 	add(t, admin, "late")
 	eventually(t, func() bool {
-		_, err := r.Authenticate(t.Context(), "", "", "late")
+		_, err := r.Authenticate(t.Context(), Credential{Certificate: "late"})
 		return err == nil
 	}, "the refusal is forgotten")
 
 	// The same for a token that SQL brings in.
 	token := newToken()
-	_, err = r.Authenticate(t.Context(), token, "", "")
+	_, err = r.Authenticate(t.Context(), Credential{Token: token})
 	require.ErrorIs(t, err, ErrUnauthenticated)
 	exec(t, sql(t, url), `INSERT INTO mooring.tokens (device_id, hash) SELECT id, sha256(convert_to($1, 'UTF8')) FROM mooring.devices`, token)
 	eventually(t, func() bool {
-		_, err := r.Authenticate(t.Context(), token, "", "")
+		_, err := r.Authenticate(t.Context(), Credential{Token: token})
 		return err == nil
 	}, "the refusal is forgotten")
 }
@@ -174,11 +174,11 @@ func TestExpiryIsHonouredFromMemory(t *testing.T) {
 	device, token, err := admin.Add(t.Context(), NewDevice{Name: "short", TokenLifetime: 700 * time.Millisecond})
 	require.NoError(t, err)
 	began := time.Now()
-	_, err = r.Authenticate(t.Context(), token, "", "")
+	_, err = r.Authenticate(t.Context(), Credential{Token: token})
 	require.NoError(t, err)
 	require.Equal(t, 1, log.count("authenticate"))
 	eventually(t, func() bool {
-		_, err := r.Authenticate(t.Context(), token, "", "")
+		_, err := r.Authenticate(t.Context(), Credential{Token: token})
 		return errors.Is(err, ErrUnauthenticated)
 	}, "expired")
 	require.Less(t, time.Since(began), 5*time.Second)
@@ -193,7 +193,7 @@ func TestATokenThatNeverEndsInSQLIsGood(t *testing.T) {
 	admin, r := openAdmin(t, url), openRegistry(t, url, nil)
 	device := add(t, admin, "a")
 	exec(t, sql(t, url), `UPDATE mooring.tokens SET expires_at = 'infinity'`)
-	_, err := r.Authenticate(t.Context(), device.Token, "", "")
+	_, err := r.Authenticate(t.Context(), Credential{Token: device.Token})
 	require.NoError(t, err)
 	detail, err := admin.Show(t.Context(), "a")
 	require.NoError(t, err)
@@ -208,14 +208,14 @@ func TestPostgresAway(t *testing.T) {
 	admin := openAdmin(t, url)
 	r := openRegistry(t, url, func(c *Config) { c.Wait, c.FlushEvery = 2*time.Second, 100*time.Millisecond })
 	known, unknown, other := add(t, admin, "known"), add(t, admin, "unknown"), add(t, admin, "other")
-	_, err := r.Authenticate(t.Context(), known.Token, "", "")
+	_, err := r.Authenticate(t.Context(), Credential{Token: known.Token})
 	require.NoError(t, err)
 	session := openSession(t, r, known.Device)
 
 	temporary := func(token string) {
 		t.Helper()
 		began := time.Now()
-		_, err := r.Authenticate(t.Context(), token, "", "")
+		_, err := r.Authenticate(t.Context(), Credential{Token: token})
 		require.Error(t, err)
 		require.NotErrorIs(t, err, ErrUnauthenticated)
 		require.NotErrorIs(t, err, ErrDisabled)
@@ -223,7 +223,7 @@ func TestPostgresAway(t *testing.T) {
 	}
 	cluster.Pause(t) // it does not even refuse
 	temporary(unknown.Token)
-	device, err := r.Authenticate(t.Context(), known.Token, "", "")
+	device, err := r.Authenticate(t.Context(), Credential{Token: known.Token})
 	require.NoError(t, err)
 	require.Equal(t, known.Device, device)
 	cluster.Resume(t)
@@ -247,7 +247,7 @@ func TestPostgresAway(t *testing.T) {
 	eventually(t, func() bool { _, unwritten := r.book.size(); return unwritten == 0 }, "it is written")
 	require.Equal(t, "silence 7", scan[string](t, sql(t, url), `SELECT concat_ws(' ', reason, rows_in) FROM mooring.sessions WHERE id = $1`, session))
 	eventually(t, func() bool {
-		_, err := r.Authenticate(t.Context(), unknown.Token, "", "")
+		_, err := r.Authenticate(t.Context(), Credential{Token: unknown.Token})
 		return err == nil
 	}, "it works again")
 }
@@ -284,7 +284,7 @@ func TestCallersAreBoundedAndMayLeave(t *testing.T) {
 	r := openRegistry(t, url, nil)
 	require.NoError(t, r.Close(t.Context()))
 	require.NoError(t, r.Close(t.Context()), "closing twice is fine")
-	_, err = r.Authenticate(t.Context(), newToken(), "", "")
+	_, err = r.Authenticate(t.Context(), Credential{Token: newToken()})
 	require.ErrorIs(t, err, ErrClosed)
 	_, err = r.OpenSession(t.Context(), startOf(Device{ID: 1}))
 	require.ErrorIs(t, err, ErrClosed)

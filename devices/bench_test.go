@@ -24,7 +24,7 @@ func BenchmarkAuthenticateFromMemory(b *testing.B) {
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := range b.N {
-				if _, err := r.Authenticate(b.Context(), tokens[i%size], "", ""); err != nil {
+				if _, err := r.Authenticate(b.Context(), Credential{Token: tokens[i%size]}); err != nil {
 					b.Fatal(err)
 				}
 			}

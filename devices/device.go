@@ -23,6 +23,9 @@ var (
 	ErrUnauthenticated = errors.New("bad credential")
 	// ErrDisabled means that the credential is good but its device is disabled.
 	ErrDisabled = errors.New("device is disabled")
+	// ErrNotKnown means that Credential.OnlyKnown asked for what is in memory,
+	// and the credential is not.
+	ErrNotKnown = errors.New("the credential is not in memory")
 	// ErrBusy means that more callers wait than the registry keeps room for.
 	ErrBusy = errors.New("too many devices are waiting for the registry")
 	// ErrClosed means that the registry was closed.

@@ -45,7 +45,7 @@ func TestMetricsTell(t *testing.T) {
 	r := openRegistry(t, url, func(c *Config) { c.Registerer = registerer })
 	d := add(t, admin, "a")
 	for range 3 {
-		_, err := r.Authenticate(t.Context(), d.Token, "", "")
+		_, err := r.Authenticate(t.Context(), Credential{Token: d.Token})
 		require.NoError(t, err)
 	}
 	openSession(t, r, d.Device)

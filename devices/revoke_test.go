@@ -44,13 +44,13 @@ func TestWhatAnAdminRevokesEndsElsewhere(t *testing.T) {
 		},
 	} {
 		d := add(t, admin, "device-"+test.name[:6])
-		_, err := r.Authenticate(t.Context(), d.Token, "", "")
+		_, err := r.Authenticate(t.Context(), Credential{Token: d.Token})
 		require.NoError(t, err, test.name)
 		session := openSession(t, r, d.Device)
 
 		require.NoError(t, test.act(d), test.name)
 		eventually(t, heard.has(test.want(d.Device)), test.name)
-		_, err = r.Authenticate(t.Context(), d.Token, "", "")
+		_, err = r.Authenticate(t.Context(), Credential{Token: d.Token})
 		require.ErrorIs(t, err, test.err, test.name)
 		_, err = r.OpenSession(t.Context(), startOf(d.Device))
 		require.ErrorIs(t, err, test.err, test.name)
@@ -71,10 +71,10 @@ func TestRevokedByHandInSQL(t *testing.T) {
 	d := add(t, admin, "a")
 	exec(t, conn, `UPDATE mooring.devices SET name = 'b' WHERE name = 'a'`)
 	eventually(t, func() bool {
-		device, err := r.Authenticate(t.Context(), d.Token, "", "")
+		device, err := r.Authenticate(t.Context(), Credential{Token: d.Token})
 		return err == nil && device.Name == "b"
 	}, "the new name")
-	d2, err := r.Authenticate(t.Context(), d.Token, "", "")
+	d2, err := r.Authenticate(t.Context(), Credential{Token: d.Token})
 	require.NoError(t, err)
 	openSession(t, r, d2)
 	exec(t, conn, `UPDATE mooring.tokens SET expires_at = now()`)
@@ -90,7 +90,10 @@ func TestRotationLeavesTimeToChange(t *testing.T) {
 	heard := watch(r)
 	first := add(t, admin, "a")
 	session := openSession(t, r, first.Device)
-	good := func(token string) bool { _, err := r.Authenticate(t.Context(), token, "", ""); return err == nil }
+	good := func(token string) bool {
+		_, err := r.Authenticate(t.Context(), Credential{Token: token})
+		return err == nil
+	}
 	require.True(t, good(first.Token))
 
 	device, second, err := admin.Rotate(t.Context(), "a", Rotation{Grace: 2 * time.Second})
@@ -201,12 +204,12 @@ func TestADeafListenerHearsOfRevocationsAfterAll(t *testing.T) {
 	heard := watch(r)
 	a, b := add(t, admin, "a"), add(t, admin, "b")
 	for _, d := range []Added{a, b} {
-		_, err := r.Authenticate(t.Context(), d.Token, "", "")
+		_, err := r.Authenticate(t.Context(), Credential{Token: d.Token})
 		require.NoError(t, err)
 		openSession(t, r, d.Device)
 	}
 	c := add(t, admin, "c") // known, but not connected
-	_, err := r.Authenticate(t.Context(), c.Token, "", "")
+	_, err := r.Authenticate(t.Context(), Credential{Token: c.Token})
 	require.NoError(t, err)
 
 	// The connection is lost, and so is what is told: nothing at all, here.
@@ -219,14 +222,14 @@ func TestADeafListenerHearsOfRevocationsAfterAll(t *testing.T) {
 	_, err = tx.Exec(t.Context(), `ALTER TABLE mooring.tokens ENABLE TRIGGER USER`)
 	require.NoError(t, err)
 	require.NoError(t, tx.Commit(t.Context()))
-	_, err = r.Authenticate(t.Context(), a.Token, "", "")
+	_, err = r.Authenticate(t.Context(), Credential{Token: a.Token})
 	require.NoError(t, err, "nobody told")
 	killListener(t, conn, r)
 
 	eventually(t, heard.has(Revocation{DeviceID: a.Device.ID, TokenID: a.Device.TokenID}), "found by the check")
 	eventually(t, func() bool { return metricValue(t, r.metrics.listenReconnects) >= 1 }, "listens again")
 	for _, d := range []Added{a, c} {
-		_, err = r.Authenticate(t.Context(), d.Token, "", "")
+		_, err = r.Authenticate(t.Context(), Credential{Token: d.Token})
 		require.ErrorIs(t, err, ErrUnauthenticated)
 	}
 	require.Zero(t, heard.count(Revocation{DeviceID: b.Device.ID, TokenID: b.Device.TokenID}))

@@ -59,7 +59,7 @@ func (sv *server) listen(tb testing.TB) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = httpServer.Serve(listener)
+		_ = httpServer.Serve(sv.gateway.Listener(listener))
 	}()
 	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"mooring/ingest/door"
 	"mooring/wire"
 )
 
@@ -24,7 +25,7 @@ type Config struct {
 	// handshakes are answered with 503. Defaults to 100,000.
 	MaxConnections int
 	// MaxHandshakes is the number of handshakes checked at a time; further ones
-	// are answered with 429, so that a reconnect storm waits outside. Defaults
+	// are answered with 503, so that a reconnect storm waits outside. Defaults
 	// to 256.
 	MaxHandshakes int
 	// HandshakeTimeout bounds a handshake's authentication and the writing of
@@ -33,6 +34,10 @@ type Config struct {
 	// CheckOrigin tells whether a handshake with an Origin header may go on;
 	// browsers send it, devices don't. Defaults to the same host only.
 	CheckOrigin func(r *http.Request) bool
+
+	// Door is who may come in before anybody knows who it is: rates of
+	// handshakes, unfinished connections, proxies. Defaults as door.Config says.
+	Door door.Config
 
 	// FirstFrame is how long a new connection may take to send its first frame.
 	// Defaults to 10 s.
@@ -119,6 +124,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.MaxConnections, 100_000)
 	orDefault(&c.MaxHandshakes, 256)
 	orDefault(&c.HandshakeTimeout, 10*time.Second)
+	c.Door = c.Door.WithDefaults()
 	orDefault(&c.FirstFrame, 10*time.Second)
 	orDefault(&c.OpenTimeout, time.Minute)
 	orDefault(&c.Heartbeat, 30*time.Second)
@@ -178,7 +184,7 @@ func (c Config) validate() error {
 	need(c.Tick > 0 && c.Tick <= time.Second, "Tick", "up to 1 s", c.Tick)
 	need(c.ProgressInterval > 0, "ProgressInterval", "positive", c.ProgressInterval)
 	need(c.DrainGrace > 0, "DrainGrace", "positive", c.DrainGrace)
-	if err := errors.Join(faults...); err != nil {
+	if err := errors.Join(errors.Join(faults...), c.Door.Validate()); err != nil {
 		return fmt.Errorf("ingest: %w", err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"strings"
+	"time"
 
 	"mooring/wire"
 )
@@ -14,12 +15,19 @@ const maxToken = 256
 // refusal is an honest answer to a handshake that can't go on.
 type refusal struct {
 	status int
-	label  string // the metric's label "reason"; one of a fixed set
-	text   string // for the author of the client; never holds what was sent
+	label  string        // the metric's label "reason"; one of a fixed set
+	text   string        // for the author of the client; never holds what was sent
+	after  time.Duration // with 429 and 503: how long to stay away at least
 }
 
 func refuse(status int, label, text string) *refusal {
 	return &refusal{status: status, label: label, text: text}
+}
+
+// later says how long to stay away at least.
+func (r *refusal) later(after time.Duration) *refusal {
+	r.after = after
+	return r
 }
 
 // offered reads the subprotocols that the client offers, and the tokens among

@@ -19,8 +19,10 @@ type fakeRegistry struct {
 	mu       sync.Mutex
 	devices  map[string]Device // by token; "cert:NAME" for certificates
 	disabled map[string]bool
-	broken   bool          // the database is away
-	openGate chan struct{} // Open waits for it; nil: it does not
+	unknown  map[string]bool // not in memory: good only for those who may ask
+	asked    int             // calls that were not answered from memory
+	broken   bool            // the database is away
+	openGate chan struct{}   // Open waits for it; nil: it does not
 	openErr  error
 
 	numbers  atomic.Int64
@@ -52,6 +54,12 @@ func (r *fakeRegistry) Authenticate(_ context.Context, c Credential) (Device, er
 		key = "cert:" + c.Certificate
 	}
 	device, ok := r.devices[key]
+	if !ok || r.unknown[key] {
+		if c.OnlyKnown {
+			return Device{}, errors.New("not in memory")
+		}
+		r.asked++
+	}
 	switch {
 	case !ok || c.Name != "" && c.Name != device.Name:
 		return Device{}, fmt.Errorf("look up: %w", ErrUnauthenticated)
@@ -99,6 +107,13 @@ func (r *fakeRegistry) endings() []SessionEnd {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]SessionEnd(nil), r.ends...)
+}
+
+// questions is how often more than memory was asked.
+func (r *fakeRegistry) questions() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asked
 }
 
 func (r *fakeRegistry) opened() int {

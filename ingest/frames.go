@@ -54,7 +54,10 @@ func (s *session) message(message *gws.Message) {
 		s.shut(closeServersFrame) // PROTOCOL §3.6
 		return
 	}
-	s.framed.Store(true)
+	if !s.framed.Load() {
+		s.framed.Store(true)
+		s.link.visit.End()
+	}
 	if kind == wire.FrameHello {
 		s.hello(frame)
 		return

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lxzan/gws"
 
+	"mooring/ingest/door"
 	"mooring/wire"
 )
 
@@ -36,6 +37,7 @@ type Gateway struct {
 	store RowStore
 
 	clock          clock
+	door           *door.Door
 	hub            *hub
 	shards         []*shard
 	metrics        *metrics
@@ -84,6 +86,7 @@ func New(cfg Config, auth Authenticator, log SessionLog, store RowStore) (*Gatew
 		stopped:        make(chan struct{}),
 	}
 	g.hub = newHub(g.clock)
+	g.door = door.New(cfg.Door, g.clock.now)
 	g.upgrader = newUpgrader(&g.cfg, wire.Subprotocol)
 	g.plainUpgrader = newUpgrader(&g.cfg)
 	g.decoders.New = func() any { return g.newDecoder() }

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
+
+	"mooring/ingest/door"
 )
 
 // ServeHTTP is the WebSocket endpoint, to be mounted at wire.StreamPath. All
@@ -18,14 +20,18 @@ import (
 // text that names what is wrong.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := g.clock.now()
-	if bad := g.admit(); bad != nil {
+	from := g.door.From(r)
+	if g.door.ViaProxy(r) {
+		r.RemoteAddr = from.String() // what is logged and recorded of this request from now on
+	}
+	if bad := g.admit(from); bad != nil {
 		g.refuse(w, bad)
 		return
 	}
 	placeKept := false
 	defer func() {
 		if !placeKept {
-			g.connections.Add(-1)
+			g.leave(from)
 		}
 	}()
 	speaks, bad := g.checkRequest(r)
@@ -36,27 +42,49 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _, tokens := offered(r.Header)
 	presented, bad := credential(r, tokens)
 	if bad != nil {
+		if bad.label == "bad_credential" {
+			g.door.Failed(from)
+		}
 		g.refuse(w, bad)
 		return
 	}
-	device, bad := g.authenticate(r.Context(), presented)
+	device, bad := g.authenticate(r.Context(), from, presented)
 	if bad != nil {
 		g.refuse(w, bad)
 		return
 	}
 	placeKept = g.upgrade(w, r, device, speaks, begun)
+	if !placeKept {
+		door.VisitOf(r.Context()).End() // the connection is no longer net/http's to close
+	}
 }
 
-// admit takes a connection's place, which must be given back.
-func (g *Gateway) admit() *refusal {
+// admit takes a connection's place, which must be given back with leave.
+func (g *Gateway) admit(from netip.Addr) *refusal {
 	if g.state.Load() != stateRunning {
 		return refuse(http.StatusServiceUnavailable, "stopping", "the server is stopping")
 	}
+	switch reason, wait := g.door.Handshake(from); reason {
+	case door.Welcome:
+	case door.AddressBusy:
+		return refuse(http.StatusTooManyRequests, "address_rate", "too many handshakes from this address").later(wait)
+	default:
+		return refuse(http.StatusServiceUnavailable, "rate", "too many handshakes at once").later(wait)
+	}
+	if !g.door.Hold(from) {
+		return refuse(http.StatusTooManyRequests, "address_connections", "this address has as many connections as it may")
+	}
 	if g.connections.Add(1) > int64(g.cfg.MaxConnections) {
-		g.connections.Add(-1)
+		g.leave(from)
 		return refuse(http.StatusServiceUnavailable, "full", "the server has as many connections as it takes")
 	}
 	return nil
+}
+
+// leave gives a connection's place back.
+func (g *Gateway) leave(from netip.Addr) {
+	g.door.Release(from)
+	g.connections.Add(-1)
 }
 
 // checkRequest checks everything but the credential; speaks: the client offers
@@ -72,11 +100,14 @@ func (g *Gateway) checkRequest(r *http.Request) (speaks bool, bad *refusal) {
 			"this is a WebSocket endpoint: send Connection: Upgrade and Upgrade: websocket")
 	case r.Header.Get("Sec-WebSocket-Version") != "13":
 		return false, refuse(http.StatusUpgradeRequired, "ws_version", "Sec-WebSocket-Version must be 13")
+	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
+		// It would be read as frames here and as something else by a proxy.
+		return false, refuse(http.StatusBadRequest, "body", "the WebSocket handshake has no body")
 	}
 	if key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key")); err != nil || len(key) != 16 {
 		return false, refuse(http.StatusBadRequest, "ws_key", "Sec-WebSocket-Key must be base64 of 16 bytes")
 	}
-	if r.Header.Get("Origin") != "" && !g.cfg.CheckOrigin(r) {
+	if len(r.Header.Values("Origin")) > 0 && !g.cfg.CheckOrigin(r) {
 		return false, refuse(http.StatusForbidden, "origin", "this origin may not connect")
 	}
 	speaks, others, tokens := offered(r.Header)
@@ -87,14 +118,19 @@ func (g *Gateway) checkRequest(r *http.Request) (speaks bool, bad *refusal) {
 }
 
 // authenticate asks whose credential it is. Only so many may ask at a time: a
-// storm of reconnects is to wait outside, not in the registry.
-func (g *Gateway) authenticate(ctx context.Context, presented Credential) (Device, *refusal) {
+// storm of reconnects is to wait outside, not in the registry. An address that
+// has tried too many wrong credentials gets in with one that is known to be good
+// without asking the database: its neighbours behind the same address are not
+// to suffer for it.
+func (g *Gateway) authenticate(ctx context.Context, from netip.Addr, presented Credential) (Device, *refusal) {
 	select {
 	case g.handshakes <- struct{}{}:
 		defer func() { <-g.handshakes }()
 	default:
-		return Device{}, refuse(http.StatusTooManyRequests, "busy", "too many handshakes at once")
+		return Device{}, refuse(http.StatusServiceUnavailable, "busy", "too many handshakes at once")
 	}
+	wait, mayFail := g.door.MayFail(from)
+	presented.OnlyKnown = !mayFail
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.HandshakeTimeout)
 	defer cancel()
 	device, err := g.auth.Authenticate(ctx, presented)
@@ -103,7 +139,11 @@ func (g *Gateway) authenticate(ctx context.Context, presented Credential) (Devic
 		return device, nil
 	case errors.Is(ctx.Err(), context.Canceled): // by the client, which is gone
 		return Device{}, refuse(http.StatusServiceUnavailable, "gone", "the connection was given up")
+	case presented.OnlyKnown:
+		return Device{}, refuse(http.StatusTooManyRequests, "address_failures",
+			"too many wrong credentials from this address").later(wait)
 	case errors.Is(err, ErrUnauthenticated):
+		g.door.Failed(from)
 		return Device{}, refuse(http.StatusUnauthorized, "bad_credential", "the credential is not valid")
 	case errors.Is(err, ErrDisabled):
 		return Device{}, refuse(http.StatusForbidden, "disabled", "the device is disabled")
@@ -130,16 +170,16 @@ func (g *Gateway) refuse(w http.ResponseWriter, bad *refusal) {
 		header.Set("Upgrade", "websocket")
 		header.Set("Sec-WebSocket-Version", "13")
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		header.Set("Retry-After", g.retryAfter())
+		header.Set("Retry-After", g.retryAfter(bad.after))
 	}
 	w.WriteHeader(bad.status)
 	_, _ = w.Write([]byte(bad.text + "\n"))
 }
 
-// retryAfter spreads those who were turned away, in whole seconds.
-func (g *Gateway) retryAfter() string {
+// retryAfter spreads those who were turned away, in whole seconds, from after on.
+func (g *Gateway) retryAfter(after time.Duration) string {
 	spread := int(g.cfg.Spread / time.Second)
-	return strconv.Itoa(1 + rand.IntN(spread)) //nolint:gosec // jitter, no secret
+	return strconv.Itoa(int(after/time.Second) + 1 + rand.IntN(spread)) //nolint:gosec // jitter, no secret
 }
 
 // headerHas tells whether one of a header's comma-separated values is want.
@@ -152,10 +192,4 @@ func headerHas(header http.Header, name, want string) bool {
 		}
 	}
 	return false
-}
-
-// sameOrigin lets pages of the same host connect.
-func sameOrigin(r *http.Request) bool {
-	origin, err := url.Parse(r.Header.Get("Origin"))
-	return err == nil && strings.EqualFold(origin.Host, r.Host)
 }

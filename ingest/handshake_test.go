@@ -68,6 +68,12 @@ func TestHandshakeAnswersHonestly(t *testing.T) {
 		"version 8":             {headers: with(http.Header{"Sec-Websocket-Version": {"8"}}), want: 426, header: [2]string{"Sec-Websocket-Version", "13"}},
 		"no key":                {headers: with(http.Header{"Sec-Websocket-Key": nil}), want: 400, says: "Sec-WebSocket-Key"},
 		"short key":             {headers: with(http.Header{"Sec-Websocket-Key": {"YQ=="}}), want: 400},
+		"other origin":          {headers: with(http.Header{"Origin": {"https://gateway.test.example"}}), want: 403, says: "origin"},
+		"origin null":           {headers: with(http.Header{"Origin": {"null"}}), want: 403, says: "origin"},
+		"two origins":           {headers: with(http.Header{"Origin": {"https://gateway.test", "https://gateway.test"}}), want: 403, says: "origin"},
+		"empty origin":          {headers: with(http.Header{"Origin": {""}}), want: 403, says: "origin"},
+		"body":                  {headers: with(http.Header{"Content-Length": {"5"}}), want: 400, says: "body"},
+		"chunked body":          {headers: with(http.Header{"Transfer-Encoding": {"chunked"}}), want: 400, says: "body"},
 		"other path":            {query: "/other", headers: bearer, want: 404},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,7 +135,7 @@ func TestHandshakeStormWaitsOutside(t *testing.T) {
 	sv := serve(t, cfg, newFakeStore())
 	sv.gateway.handshakes <- struct{}{} // one is being checked
 	_, _, response := sv.handshake(t, "GET", wire.StreamPath, http.Header{"Authorization": {"Bearer token-2"}})
-	require.Equal(t, http.StatusTooManyRequests, response.StatusCode)
+	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
 	require.NotEmpty(t, response.Header.Get("Retry-After"))
 	<-sv.gateway.handshakes
 	sv.join(t, 2)

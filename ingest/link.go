@@ -1,12 +1,13 @@
 package ingest
 
 import (
-	"crypto/tls"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mooring/ingest/door"
 )
 
 // link is a raw connection as gws sees it.
@@ -19,6 +20,7 @@ type link struct {
 	net.Conn
 	session *session // set before the reading begins
 	clock   clock
+	visit   *door.Visit // until the first frame; nil: not counted
 
 	ahead    []byte // what net/http had read beyond the handshake
 	upgraded bool   // the handshake is answered; written before the reading begins
@@ -151,10 +153,7 @@ func (l *link) finish(linger time.Duration) {
 // the kernel still holds is thrown away: a peer that does not read would make
 // it keep that for minutes.
 func (l *link) abort() {
-	conn := l.Conn
-	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn() // tls.Conn.Close writes, and so can wait
-	}
+	conn := door.Innermost(l.Conn) // tls.Conn.Close writes, and so can wait
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}

@@ -82,6 +82,21 @@ func (m *metrics) register(registerer prometheus.Registerer, g *Gateway) error {
 	gauge("bytes_waiting", "Encoded bytes received and not yet committed.",
 		func(s Stats) float64 { return float64(s.BytesWaiting) })
 
+	door := func(name, help string, read func() int) {
+		collectors = append(collectors, prometheus.NewGaugeFunc(
+			prometheus.GaugeOpts{Name: namespace + name, Help: help}, func() float64 { return float64(read()) }))
+	}
+	door("connections_unfinished", "Connections that have not brought their first frame.", g.door.Visits)
+	door("addresses_remembered", "Addresses whose rates are remembered.", g.door.Remembered)
+	evicted := func(scope string, read func() uint64) {
+		collectors = append(collectors, prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: namespace + "connections_evicted_total", ConstLabels: prometheus.Labels{"limit": scope},
+			Help: "Unfinished connections closed to make room for newer ones, by the limit that was reached: all or address.",
+		}, func() float64 { return float64(read()) }))
+	}
+	evicted("all", func() uint64 { return g.door.Evicted().All })
+	evicted("address", func() uint64 { return g.door.Evicted().Address })
+
 	count := func(name, help string, labels prometheus.Labels, read func(Stats) uint64) {
 		collectors = append(collectors, prometheus.NewCounterFunc(
 			prometheus.CounterOpts{Name: namespace + name, Help: help, ConstLabels: labels},

@@ -20,6 +20,9 @@ type Credential struct {
 	Token       string // as the device holds it
 	Name        string // from Basic authentication: must be the device's name; else empty
 	Certificate string // common name of a verified TLS client certificate
+	// OnlyKnown asks for no more than what is in memory: a credential that is
+	// not known there to be good is answered with an error, whichever.
+	OnlyKnown bool
 }
 
 // Device is who a credential belongs to.

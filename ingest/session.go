@@ -11,6 +11,7 @@ import (
 
 	"github.com/lxzan/gws"
 
+	"mooring/ingest/door"
 	"mooring/wire"
 )
 
@@ -181,7 +182,8 @@ func (s *session) finish(reason CloseReason) {
 	}
 	s.mu.Unlock()
 	s.closeIfSettled()
-	g.connections.Add(-1)
+	s.link.visit.End() // if it brought no frame
+	g.leave(door.AddressOf(s.remote))
 }
 
 // closeIfSettled reports the session's end once all its frames are settled, so

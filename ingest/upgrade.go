@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
 	"github.com/lxzan/gws"
 
+	"mooring/ingest/door"
 	"mooring/wire"
 )
 
@@ -59,7 +61,8 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request, device Device,
 		ahead = make([]byte, n)
 		_, _ = buffered.Read(ahead)
 	}
-	raw := newLink(conn, ahead, g.clock)
+	raw := newLink(door.Bare(conn), ahead, g.clock)
+	raw.visit = door.VisitOf(r.Context())
 	upgrader := g.plainUpgrader
 	if speaks {
 		upgrader = g.upgrader
@@ -118,6 +121,10 @@ func (g *Gateway) begin(socket *gws.Conn, raw *link, device Device, remote strin
 	return true
 }
 
+// Listener counts the connections of a listener that are not finished yet, see
+// door.Config.Unfinished. TLS goes around it.
+func (g *Gateway) Listener(inner net.Listener) net.Listener { return g.door.Listener(inner) }
+
 // NewServer makes the HTTP server that the gateway's handler should run under:
 // HTTP/1.1 alone, with limits on headers, which gws's own server lacks. TLS and
 // the address are the caller's.
@@ -135,6 +142,7 @@ func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 		WriteTimeout:      30 * time.Second, // ends with the upgrade
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    8 << 10,
+		ConnContext:       door.WithVisit,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 }

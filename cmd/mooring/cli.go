@@ -136,6 +136,7 @@ func newParser(line *commandLine, stdout, stderr io.Writer) (*kong.Kong, error) 
 			{Key: "Database", Title: "Database:"},
 			{Key: "Network", Title: "Network:"},
 			{Key: "Devices", Title: "Devices:"},
+			{Key: "Doors", Title: "Doors:"},
 		}),
 	)
 }

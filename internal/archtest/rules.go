@@ -37,7 +37,8 @@ type layer struct {
 var layers = []layer{
 	{folder: "wire"},
 	{folder: "migrations", mayInTest: []string{"internal/pgtest"}},
-	{folder: "ingest", may: []string{"wire"}},
+	{folder: "ingest/door"},
+	{folder: "ingest", may: []string{"wire", "ingest/door"}},
 	{folder: "client", may: []string{"wire"}},
 	{folder: "devices", may: []string{"wire"}, mayInTest: []string{"migrations", "internal/pgtest"}},
 	// Starting Postgres is no business of whoever writes to it, nor the other way round.

@@ -23,7 +23,7 @@ var (
 type authenticator struct{ registry *devices.Registry }
 
 func (a authenticator) Authenticate(ctx context.Context, credential ingest.Credential) (ingest.Device, error) {
-	device, err := a.registry.Authenticate(ctx, credential.Token, credential.Name, credential.Certificate)
+	device, err := a.registry.Authenticate(ctx, devices.Credential(credential))
 	if err != nil {
 		return ingest.Device{}, translate(err)
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +36,7 @@ type App struct {
 	devices  *devices.Registry
 	gateway  *ingest.Gateway
 	address  string
+	secure   *tls.Config // nil: no TLS
 
 	stopping atomic.Bool
 	failed   chan error // the HTTP server's end, if nobody asked for it
@@ -102,7 +104,8 @@ func (a *App) listen(ctx context.Context) (net.Listener, error) {
 		return nil, fmt.Errorf("--listen: %w", err)
 	}
 	a.address = listener.Addr().String()
-	return withTLS(listener, tlsConfig), nil
+	a.secure = tlsConfig
+	return listener, nil
 }
 
 func (a *App) startDatabase(ctx context.Context) error {
@@ -175,7 +178,7 @@ func (a *App) startGateway(ctx context.Context) error {
 	if connections < a.cfg.MaxConnections {
 		a.logger.Info("the limit of open files bounds the number of devices", "devices", connections, "files", fileLimit())
 	}
-	gateway, err := ingest.New(ingest.Config{
+	cfg := ingest.Config{
 		MaxConnections: connections,
 		Heartbeat:      time.Duration(a.cfg.Heartbeat),
 		Spread:         time.Duration(a.cfg.Spread),
@@ -191,7 +194,11 @@ func (a *App) startGateway(ctx context.Context) error {
 		DrainGrace:    time.Duration(a.cfg.Grace),
 		Logger:        a.logger,
 		Registerer:    a.registerer,
-	}, authenticator{a.devices}, sessionLog{a.devices}, rowStore{a.store})
+	}
+	if err := a.cfg.limitHandshakes(&cfg); err != nil {
+		return err
+	}
+	gateway, err := ingest.New(cfg, authenticator{a.devices}, sessionLog{a.devices}, rowStore{a.store})
 	if err != nil {
 		return err
 	}
@@ -208,6 +215,9 @@ func (a *App) startGateway(ctx context.Context) error {
 // gateway drains, so that /readyz can say so, and is shut down after it.
 func (a *App) serve(listener net.Listener) {
 	server := ingest.NewServer(a.routes(), a.logger)
+	server.ReadHeaderTimeout = time.Duration(a.cfg.HandshakeTimeout) // also the TLS handshake's
+	server.MaxHeaderBytes = int(a.cfg.MaxHeader)
+	listener = withTLS(a.gateway.Listener(listener), a.secure)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

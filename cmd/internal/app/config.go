@@ -62,6 +62,8 @@ type Config struct {
 	// database need different ones. Defaults to the host's name.
 	Gateway string `env:"MOORING_GATEWAY" placeholder:"NAME" group:"Network" help:"Name of this server in the database (default: the host's name)."`
 
+	Doors
+
 	// Oldest is the oldest time that a row may have. Defaults to an age of 1
 	// year.
 	Oldest Horizon `env:"MOORING_OLDEST" default:"1y" group:"Devices" help:"Oldest time a row may have: an age (90d, 1y) or a date (2000-01-01)."`
@@ -105,17 +107,7 @@ func DefaultConfig() Config {
 // setDefaults fills the fields that hold their zero value from the tags that
 // the command line reads too, so that there is one source of truth.
 func (c *Config) setDefaults() {
-	structure := reflect.ValueOf(c).Elem()
-	for i := range structure.NumField() {
-		field := structure.Field(i)
-		text, ok := structure.Type().Field(i).Tag.Lookup("default")
-		if !ok || !field.IsZero() {
-			continue
-		}
-		if err := setText(field, text); err != nil {
-			panic(fmt.Sprintf("app: default of Config.%s: %v", structure.Type().Field(i).Name, err))
-		}
-	}
+	setFields(reflect.ValueOf(c).Elem())
 	if c.DataDir == "" && !c.Throwaway {
 		c.DataDir = DefaultDataDir()
 	}
@@ -124,6 +116,24 @@ func (c *Config) setDefaults() {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// setFields fills the fields of a struct and of those embedded in it.
+func setFields(structure reflect.Value) {
+	for i := range structure.NumField() {
+		field, about := structure.Field(i), structure.Type().Field(i)
+		if about.Anonymous {
+			setFields(field)
+			continue
+		}
+		text, ok := about.Tag.Lookup("default")
+		if !ok || !field.IsZero() {
+			continue
+		}
+		if err := setText(field, text); err != nil {
+			panic(fmt.Sprintf("app: default of Config.%s: %v", about.Name, err))
+		}
 	}
 }
 
@@ -180,7 +190,7 @@ func (c *Config) Validate() error {
 		"spread", "whole seconds from 1s to 1d", c.Spread)
 	need(c.Grace > 0 && c.Grace <= Span(10*time.Minute), "grace", "up to 10m", c.Grace)
 	need(c.StopTimeout > 0 && c.StopTimeout <= Span(time.Hour), "stop-timeout", "up to 1h", c.StopTimeout)
-	return errors.Join(faults...)
+	return errors.Join(errors.Join(faults...), c.validateDoors())
 }
 
 // DefaultDataDir is where the private PostgreSQL lives unless told otherwise.

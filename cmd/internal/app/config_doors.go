@@ -1,0 +1,166 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"mooring/ingest"
+	"mooring/ingest/door"
+)
+
+// Doors are the settings of who may come in, how often, and from where.
+type Doors struct {
+	// HandshakeRate is the number of handshakes a second. Defaults to 5,000.
+	HandshakeRate Limit `env:"MOORING_HANDSHAKE_RATE" default:"5000" group:"Doors" help:"Handshakes a second, 10 seconds' worth at once; further ones get HTTP 503. none: no limit."`
+	// AddressHandshakeRate is the same for one address. Defaults to 500.
+	AddressHandshakeRate Limit `env:"MOORING_ADDRESS_HANDSHAKE_RATE" default:"500" group:"Doors" help:"Handshakes a second from one address (IPv6: a /64), 10 seconds' worth at once; further ones get HTTP 429. none: no limit."`
+	// AddressFailureRate is the number of wrong credentials a second that one
+	// address may try. Defaults to 10.
+	AddressFailureRate Limit `env:"MOORING_ADDRESS_FAILURE_RATE" default:"10" group:"Doors" help:"Wrong credentials a second from one address, 10 seconds' worth at once; then it gets HTTP 429 for all but credentials known in memory to be good. none: no limit."`
+	// AddressConnections is the number of connections that one address may hold.
+	// Defaults to no limit.
+	AddressConnections Limit `env:"MOORING_ADDRESS_CONNECTIONS" default:"none" group:"Doors" help:"Connections that one address may hold; further ones get HTTP 429."`
+	// MaxUnfinished is the number of connections that have not brought their
+	// first frame. Defaults to 10,000.
+	MaxUnfinished Limit `env:"MOORING_MAX_UNFINISHED" default:"10000" group:"Doors" help:"Connections that have not brought their first frame; past it, the oldest of them is closed. none: no limit."`
+	// AddressUnfinished is the same for one address. Defaults to 2,000.
+	AddressUnfinished Limit `env:"MOORING_ADDRESS_UNFINISHED" default:"2000" group:"Doors" help:"The same for one address. none: no limit."`
+	// UnlimitedAddresses are those that the limits of one address do not hold
+	// for. Defaults to this machine's own.
+	UnlimitedAddresses Prefixes `env:"MOORING_UNLIMITED_ADDRESSES" default:"127.0.0.0/8,::1/128" group:"Doors" help:"Addresses that the limits of one address do not hold for, as 192.0.2.1 or 10.0.0.0/8, with commas between; none: they hold for all."`
+	// HandshakeTimeout bounds the TLS handshake, the request's header, and the
+	// time until the first frame, each. Defaults to 10 s.
+	HandshakeTimeout Span `env:"MOORING_HANDSHAKE_TIMEOUT" default:"10s" group:"Doors" help:"How long each may take: the TLS handshake, the request's header, the check of the credential, and the time until the first frame."`
+	// MaxHeader is the size of a request's header. Defaults to 8 KiB.
+	MaxHeader Size `env:"MOORING_MAX_HEADER" default:"8KiB" group:"Doors" help:"Largest header of a request; larger ones get HTTP 431."`
+
+	// AllowedOrigins are the web pages that may connect. Defaults to those of the
+	// same host.
+	AllowedOrigins Words `env:"MOORING_ALLOWED_ORIGINS" placeholder:"ORIGINS" group:"Doors" help:"Web pages that may connect, as https://panel.example.org, with commas between (default: those of the same host). Devices send no origin."`
+	// TrustedProxies are the addresses whose word is taken for where a connection
+	// came from. Defaults to none.
+	TrustedProxies Prefixes `env:"MOORING_TRUSTED_PROXIES" placeholder:"ADDRESSES" group:"Doors" help:"Proxies whose word is taken for a device's address, as 10.0.0.5 or 10.0.0.0/24, with commas between."`
+	// ForwardedHeader is the header in which trusted proxies say so. Defaults to
+	// none.
+	ForwardedHeader string `env:"MOORING_FORWARDED_HEADER" enum:"none,X-Forwarded-For,Forwarded" default:"none" group:"Doors" help:"Header in which trusted proxies name the device's address: X-Forwarded-For, Forwarded or none. Others' are ignored."`
+}
+
+// Limit is a number, or none.
+type Limit int
+
+// NoLimit is written none.
+const NoLimit Limit = -1
+
+// UnmarshalText reads a positive number, or none.
+func (l *Limit) UnmarshalText(text []byte) error {
+	if string(text) == "none" {
+		*l = NoLimit
+		return nil
+	}
+	number, err := strconv.Atoi(string(text))
+	if err != nil || number < 1 || number > 1_000_000_000 {
+		return fmt.Errorf("%q is neither none nor a number from 1 to 1000000000", text)
+	}
+	*l = Limit(number)
+	return nil
+}
+
+func (l Limit) String() string {
+	if l < 0 {
+		return "none"
+	}
+	return strconv.Itoa(int(l))
+}
+
+// Prefixes are networks and single addresses. An empty list is not nil.
+type Prefixes []netip.Prefix
+
+// UnmarshalText reads a list with commas between, or none.
+func (p *Prefixes) UnmarshalText(text []byte) error {
+	*p = Prefixes{}
+	for _, word := range split(string(text)) {
+		if address, err := netip.ParseAddr(word); err == nil && address.Zone() == "" {
+			*p = append(*p, netip.PrefixFrom(address.Unmap(), address.Unmap().BitLen()))
+			continue
+		}
+		prefix, err := netip.ParsePrefix(word)
+		if err != nil || prefix.Addr().Is4In6() {
+			return fmt.Errorf("%q is no address like 192.0.2.1 and no network like 10.0.0.0/8", word)
+		}
+		*p = append(*p, prefix.Masked())
+	}
+	return nil
+}
+
+// Words are a list with commas between. An empty list is not nil.
+type Words []string
+
+// UnmarshalText reads a list with commas between, or none.
+func (w *Words) UnmarshalText(text []byte) error {
+	*w = append(Words{}, split(string(text))...)
+	return nil
+}
+
+func split(text string) []string {
+	var words []string
+	if text == "none" {
+		return nil
+	}
+	for word := range strings.SplitSeq(text, ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			words = append(words, word)
+		}
+	}
+	return words
+}
+
+// validateDoors names every flag whose value can't be.
+func (d *Doors) validateDoors() error {
+	var faults []error
+	need := func(ok bool, flag, want string, is any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf("--%s must be %s, not %v", flag, want, is))
+		}
+	}
+	_, err := ingest.AllowOrigins(d.AllowedOrigins)
+	need(err == nil, "allowed-origins", "origins like https://panel.example.org", d.AllowedOrigins)
+	need(d.HandshakeTimeout >= Span(100*time.Millisecond) && d.HandshakeTimeout <= Span(5*time.Minute),
+		"handshake-timeout", "100ms to 5m", d.HandshakeTimeout)
+	need(d.MaxHeader >= 1<<10 && d.MaxHeader <= 1<<20, "max-header", "1KiB to 1MiB", d.MaxHeader)
+	header := d.ForwardedHeader
+	need(header == "none" || header == string(door.XForwardedFor) || header == string(door.Forwarded),
+		"forwarded-header", "X-Forwarded-For, Forwarded or none", header)
+	need(header == "none" || len(d.TrustedProxies) > 0, "forwarded-header", "given together with --trusted-proxies", "alone")
+	return errors.Join(faults...)
+}
+
+// limitHandshakes fills in what the gateway has to know.
+func (d *Doors) limitHandshakes(cfg *ingest.Config) error {
+	cfg.Door = door.Config{
+		Rate:               int(d.HandshakeRate),
+		AddressRate:        int(d.AddressHandshakeRate),
+		AddressFailures:    int(d.AddressFailureRate),
+		AddressConnections: int(d.AddressConnections),
+		Unfinished:         int(d.MaxUnfinished),
+		AddressUnfinished:  int(d.AddressUnfinished),
+		Unlimited:          d.UnlimitedAddresses,
+		TrustedProxies:     d.TrustedProxies,
+	}
+	if d.ForwardedHeader != "none" {
+		cfg.Door.ForwardedHeader = door.Header(d.ForwardedHeader)
+	}
+	cfg.HandshakeTimeout = time.Duration(d.HandshakeTimeout)
+	cfg.FirstFrame = time.Duration(d.HandshakeTimeout)
+	if d.AllowedOrigins != nil {
+		check, err := ingest.AllowOrigins(d.AllowedOrigins)
+		if err != nil {
+			return fmt.Errorf("--allowed-origins: %w", err)
+		}
+		cfg.CheckOrigin = check
+	}
+	return nil
+}
