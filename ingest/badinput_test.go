@@ -219,6 +219,7 @@ var rowsTestedElsewhere = map[string]string{
 	"H7": "TestHandshakeAnswersHonestly", "H8": "TestHandshakeAnswersHonestly", "H9": "TestHandshakeAnswersHonestly",
 	"H10": "TestHandshakeAnswersHonestly", "H11": "TestHandshakeAnswersHonestly",
 	"H12": "TestHandshakeStormWaitsOutside", "H13": "TestHandshakeIsTurnedAwayWhenFull",
+	"H14": "TestHandshakeAnswersHonestly", "H15": "TestSlowHandshakes",
 	"M1": "TestFirstFrameMustComeInTime", "M2": "TestBadInputText", "M3": "TestTrapOversizeIsRefusedByItsHeader",
 	"M4": "TestTrapFourteenBytesDoNotKillTheServer", "M5": "TestTrapWebSocketBreaches",
 	"M21": "TestHeartbeatFindsADeadLink", "M20": "TestBadInputHello", "M22": "TestBadInputHello",

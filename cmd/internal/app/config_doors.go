@@ -26,7 +26,7 @@ type Doors struct {
 	AddressConnections Limit `env:"MOORING_ADDRESS_CONNECTIONS" default:"none" group:"Doors" help:"Connections that one address may hold; further ones get HTTP 429."`
 	// MaxUnfinished is the number of connections that have not brought their
 	// first frame. Defaults to 10,000.
-	MaxUnfinished Limit `env:"MOORING_MAX_UNFINISHED" default:"10000" group:"Doors" help:"Connections that have not brought their first frame; past it, the oldest of them is closed. none: no limit."`
+	MaxUnfinished Limit `env:"MOORING_MAX_UNFINISHED" default:"10000" group:"Doors" help:"Connections that have not brought their first frame; past it, the oldest of them is closed. Never more than a sixteenth of the files that may be open."`
 	// AddressUnfinished is the same for one address. Defaults to 2,000.
 	AddressUnfinished Limit `env:"MOORING_ADDRESS_UNFINISHED" default:"2000" group:"Doors" help:"The same for one address. none: no limit."`
 	// UnlimitedAddresses are those that the limits of one address do not hold
@@ -145,7 +145,7 @@ func (d *Doors) limitHandshakes(cfg *ingest.Config) error {
 		AddressRate:        int(d.AddressHandshakeRate),
 		AddressFailures:    int(d.AddressFailureRate),
 		AddressConnections: int(d.AddressConnections),
-		Unfinished:         int(d.MaxUnfinished),
+		Unfinished:         unfinishedLimit(d.MaxUnfinished, fileLimit()),
 		AddressUnfinished:  int(d.AddressUnfinished),
 		Unlimited:          d.UnlimitedAddresses,
 		TrustedProxies:     d.TrustedProxies,

@@ -20,6 +20,12 @@ func TestConnectionLimitLeavesFiles(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, c.want, limit, "%+v", c)
 	}
+	for _, c := range []struct {
+		wanted      Limit
+		files, want int
+	}{{10_000, 0, 10_000}, {10_000, 1024, 64}, {NoLimit, 1024, 64}, {NoLimit, 0, -1}, {10, 1024, 10}} {
+		require.Equal(t, c.want, unfinishedLimit(c.wanted, c.files), "%+v", c)
+	}
 	_, err := connectionLimit(100, 2, 32)
 	require.ErrorContains(t, err, "raise the limit")
 }
