@@ -19,19 +19,34 @@ type Hold struct {
 // holdKey is the advisory lock that held transactions wait for.
 const holdKey = 4711
 
+// HoldDuringCopy holds every transaction that stores rows in the middle of its
+// COPY, at one row of some device, by a trigger that waits for a lock.
+func (s *Stage) HoldDuringCopy() *Hold {
+	s.tb.Helper()
+	return s.holdBy("fault_hold_copy", "CREATE TRIGGER fault_hold_copy BEFORE INSERT ON mooring.samples FOR EACH ROW WHEN (NEW.seq % 7 = 3)")
+}
+
 // HoldBeforeCommit holds every transaction that stores rows when all its rows
 // are copied and it is about to commit, by a deferred trigger that waits for a
 // lock. Whoever is held has copied everything and committed nothing.
 func (s *Stage) HoldBeforeCommit() *Hold {
 	s.tb.Helper()
+	return s.holdBy("fault_hold_commit", "CREATE CONSTRAINT TRIGGER fault_hold_commit AFTER INSERT ON mooring.samples DEFERRABLE INITIALLY DEFERRED FOR EACH ROW")
+}
+
+// holdBy makes the trigger, unless it is there, and takes the lock.
+func (s *Stage) holdBy(name, trigger string) *Hold {
+	s.tb.Helper()
 	holder := s.Connect()
-	holder.Exec(`CREATE OR REPLACE FUNCTION public.fault_hold() RETURNS trigger LANGUAGE plpgsql AS
-		$$BEGIN PERFORM pg_catalog.pg_advisory_xact_lock_shared(` + strconv.Itoa(holdKey) + `); RETURN NULL; END$$`)
-	if rows, err := holder.Query("SELECT FROM pg_trigger WHERE tgname = 'fault_hold' AND tgparentid = 0"); err != nil {
+	there, err := holder.Query("SELECT FROM pg_trigger WHERE tgname = '" + name + "' AND tgparentid = 0")
+	if err != nil {
 		s.tb.Fatal(err)
-	} else if len(rows) == 0 {
-		holder.Exec(`CREATE CONSTRAINT TRIGGER fault_hold AFTER INSERT ON mooring.samples DEFERRABLE INITIALLY DEFERRED
-			FOR EACH ROW EXECUTE FUNCTION public.fault_hold()`)
+	}
+	if len(there) == 0 {
+		// Making it waits for the writers, so the lock comes afterwards.
+		holder.Exec(`CREATE FUNCTION public.` + name + `() RETURNS trigger LANGUAGE plpgsql AS
+			$$BEGIN PERFORM pg_catalog.pg_advisory_xact_lock_shared(` + strconv.Itoa(holdKey) + `); RETURN NEW; END$$`)
+		holder.Exec(trigger + " EXECUTE FUNCTION public." + name + "()")
 	}
 	holder.Exec(fmt.Sprintf("SELECT pg_advisory_lock(%d)", holdKey))
 	return &Hold{

@@ -269,7 +269,7 @@ func (l *Load) await(what string, reached func(Progress) error) {
 	err := await(Patience, func() error {
 		err := reached(l.Progress())
 		if err != nil && !l.process.alive() {
-			return waitEndedError{fmt.Errorf("the fleet has ended: %w", err)}
+			return waitEndedError{fmt.Errorf("the fleet has ended (%v): %w", l.process.cmd.ProcessState, err)}
 		}
 		return err
 	})

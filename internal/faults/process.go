@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,13 +40,20 @@ func launch(stdout, stderr *os.File, environment []string, limits, path string, 
 	p.cmd.Env = append(os.Environ(), environment...)
 	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("faults: start %s: %w", path, err)
-	}
+	started := make(chan error, 1)
 	go func() {
 		defer close(p.ended)
-		_ = p.cmd.Wait() // how it ended is in ProcessState
+		// The kernel takes the end of the thread that started the process for the
+		// end of its parent, so the thread stays until then.
+		runtime.LockOSThread()
+		err := p.cmd.Start()
+		if started <- err; err == nil {
+			_ = p.cmd.Wait() // how it ended is in ProcessState
+		}
 	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("faults: start %s: %w", path, err)
+	}
 	return p, nil
 }
 
@@ -110,6 +118,9 @@ func run(tb testing.TB, path string, arguments ...string) (stdout []byte, code i
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
+	// See launch.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	err := cmd.Run()
 	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
 		tb.Fatalf("faults: %s: %v", path, err)

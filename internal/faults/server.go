@@ -262,6 +262,26 @@ lines:
 	return sum, nil
 }
 
+// NotReady is nil if /readyz says that devices should not come here.
+func (v *Server) NotReady() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+v.addr+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusServiceUnavailable {
+		return fmt.Errorf("/readyz answers %s", response.Status)
+	}
+	return nil
+}
+
 // stop kills what is left and waits for the goroutines.
 func (v *Server) stop() {
 	v.mu.Lock()

@@ -90,3 +90,14 @@ func (s *Stage) SQL(statements ...string) [][]string {
 	}
 	return last
 }
+
+// Reachable tells whether the superuser can ask PostgreSQL something; nil: yes.
+func (s *Stage) Reachable() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.SuperURL)
+	if err != nil {
+		return err
+	}
+	return conn.Close(ctx)
+}
