@@ -153,9 +153,10 @@ func (d *Detail) readSessions(ctx context.Context, tx pgx.Tx) error {
 	t := &d.Totals
 	err := tx.QueryRow(ctx, `
 SELECT count(*), COALESCE(sum(rows_in), 0)::int8, COALESCE(sum(rows_committed), 0)::int8, COALESCE(sum(rows_duplicate), 0)::int8,
-       COALESCE(sum(rows_rejected), 0)::int8, COALESCE(sum(rows_lost_by_device), 0)::int8
+       COALESCE(sum(rows_rejected), 0)::int8, COALESCE(sum(rows_lost_by_device), 0)::int8,
+       COALESCE(sum(rows_waiting) FILTER (WHERE disconnected_at IS NULL), 0)::int8, COALESCE(sum(rows_returned), 0)::int8
   FROM mooring.sessions WHERE device_id = $1`, d.ID).
-		Scan(&d.Sessions, &t.RowsIn, &t.RowsCommitted, &t.RowsDuplicate, &t.RowsRejected, &t.RowsLost)
+		Scan(&d.Sessions, &t.RowsIn, &t.RowsCommitted, &t.RowsDuplicate, &t.RowsRejected, &t.RowsLost, &t.RowsWaiting, &t.RowsReturned)
 	if err != nil || d.Sessions == 0 {
 		return err
 	}
@@ -164,11 +165,12 @@ SELECT count(*), COALESCE(sum(rows_in), 0)::int8, COALESCE(sum(rows_committed), 
 	err = tx.QueryRow(ctx, `
 SELECT id, COALESCE(token_id, 0), gateway, COALESCE(remote, ''), COALESCE(model, ''), COALESCE(firmware, ''),
        connected_at, last_seen_at, disconnected_at, COALESCE(close_code, 0), COALESCE(reason, ''),
-       rows_in, rows_committed, rows_duplicate, rows_rejected, rows_lost_by_device
+       rows_in, rows_committed, rows_duplicate, rows_rejected, rows_lost_by_device, rows_waiting, rows_returned
   FROM mooring.sessions WHERE device_id = $1 ORDER BY id DESC LIMIT 1`, d.ID).
 		Scan(&s.ID, &s.TokenID, &s.Gateway, &s.Remote, &s.Model, &s.Firmware,
 			&s.Connected, &s.LastSeen, &disconnected, &s.Code, &s.Reason,
-			&s.Counts.RowsIn, &s.Counts.RowsCommitted, &s.Counts.RowsDuplicate, &s.Counts.RowsRejected, &s.Counts.RowsLost)
+			&s.Counts.RowsIn, &s.Counts.RowsCommitted, &s.Counts.RowsDuplicate, &s.Counts.RowsRejected, &s.Counts.RowsLost,
+			&s.Counts.RowsWaiting, &s.Counts.RowsReturned)
 	s.Disconnected = orZero(disconnected)
 	d.Last = &s
 	return err

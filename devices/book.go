@@ -124,7 +124,7 @@ func (b *book) abandon(at time.Time, reason string) {
 	defer b.mu.Unlock()
 	for _, rec := range b.records {
 		if !rec.ended {
-			rec.ended, rec.end, rec.revoked = true, SessionEnd{Disconnected: at, Reason: reason}, nil
+			rec.ended, rec.end, rec.revoked = true, SessionEnd{Disconnected: at, Reason: reason, Incomplete: true}, nil
 			b.ended = append(b.ended, rec)
 		}
 	}

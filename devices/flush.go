@@ -91,10 +91,11 @@ UPDATE mooring.sessions s
        disconnected_at = u.disconnected, close_code = u.code, reason = u.reason,
        next_seq = COALESCE(u.next, s.next_seq),
        rows_in = u.rows_in, rows_committed = u.committed, rows_duplicate = u.duplicate,
-       rows_rejected = u.rejected, rows_lost_by_device = u.lost
+       rows_rejected = u.rejected, rows_lost_by_device = u.lost,
+       rows_waiting = u.waiting, rows_returned = u.returned, incomplete = u.incomplete
   FROM unnest($1::int8[], $2::timestamptz[], $3::timestamptz[], $4::int4[], $5::text[],
-              $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[], $11::int8[])
-       AS u (id, last_seen, disconnected, code, reason, next, rows_in, committed, duplicate, rejected, lost)
+              $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::bool[])
+       AS u (id, last_seen, disconnected, code, reason, next, rows_in, committed, duplicate, rejected, lost, waiting, returned, incomplete)
  WHERE s.id = u.id`
 
 func (r *Registry) writeSessions(ctx context.Context, batch []written) error {
@@ -108,7 +109,8 @@ func (r *Registry) writeSessions(ctx context.Context, batch []written) error {
 		code         = make([]*int32, n)
 		reason       = make([]*string, n)
 		next         = make([]*int64, n)
-		counts       [5][]int64
+		incomplete   = make([]bool, n)
+		counts       [7][]int64
 	)
 	for i := range counts {
 		counts[i] = make([]int64, n)
@@ -122,7 +124,7 @@ func (r *Registry) writeSessions(ctx context.Context, batch []written) error {
 				at = time.Now()
 			}
 			text := storable(w.end.Reason)
-			disconnected[i], reason[i] = &at, &text
+			disconnected[i], reason[i], incomplete[i] = &at, &text, w.end.Incomplete
 			if w.end.Code != 0 {
 				number := int32(w.end.Code)
 				code[i] = &number
@@ -133,12 +135,12 @@ func (r *Registry) writeSessions(ctx context.Context, batch []written) error {
 			next[i] = &number
 		}
 		c := w.progress.Counts
-		for column, count := range []uint64{c.RowsIn, c.RowsCommitted, c.RowsDuplicate, c.RowsRejected, c.RowsLost} {
+		for column, count := range []uint64{c.RowsIn, c.RowsCommitted, c.RowsDuplicate, c.RowsRejected, c.RowsLost, c.RowsWaiting, c.RowsReturned} {
 			counts[column][i] = int64(count)
 		}
 	}
 	_, err := r.pool.Exec(ctx, updateSessions, id, lastSeen, disconnected, code, reason, next,
-		counts[0], counts[1], counts[2], counts[3], counts[4])
+		counts[0], counts[1], counts[2], counts[3], counts[4], counts[5], counts[6], incomplete)
 	return err
 }
 

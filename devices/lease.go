@@ -105,7 +105,8 @@ WITH dead AS (
 )
 UPDATE mooring.sessions s
    SET disconnected_at = s.last_seen_at, close_code = NULL,
-       reason = 'the server was gone without ending the session; this is when it last heard of the device'
+       reason = 'the server was gone without ending the session; this is when it last heard of the device',
+       incomplete = true
   FROM dead
  WHERE s.incarnation = dead.incarnation AND s.disconnected_at IS NULL`
 

@@ -33,6 +33,8 @@ type SessionCounts struct {
 	RowsDuplicate uint64
 	RowsRejected  uint64 // whole rows refused
 	RowsLost      uint64 // gaps in the sequence numbers: given up by the device
+	RowsWaiting   uint64 // received and not yet settled
+	RowsReturned  uint64 // received and not settled when the session ended: the device still has them
 }
 
 // SessionProgress is a session's state while it lives.
@@ -50,6 +52,7 @@ type SessionEnd struct {
 	Disconnected time.Time
 	Code         wire.CloseCode // 0: unknown, stored as NULL
 	Reason       string         // in words, for people
+	Incomplete   bool           // the counts may lack rows that are stored
 }
 
 // Revocation says whose connections are to end: with close code 4502 if

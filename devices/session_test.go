@@ -50,7 +50,7 @@ func TestASessionFromBeginningToEnd(t *testing.T) {
 	r.EndSession(SessionEnd{
 		SessionProgress: SessionProgress{
 			Session: info.Session, LastSeen: seen,
-			Counts: SessionCounts{RowsIn: 101, RowsCommitted: 100, RowsDuplicate: 4, RowsRejected: 5, RowsLost: 6},
+			Counts: SessionCounts{RowsIn: 101, RowsCommitted: 100, RowsDuplicate: 4, RowsRejected: 5, RowsLost: 6, RowsReturned: 7},
 		},
 		Disconnected: seen.Add(time.Second), Code: wire.CloseHeartbeat, Reason: "silent for 45 s",
 	})
@@ -63,7 +63,7 @@ func TestASessionFromBeginningToEnd(t *testing.T) {
 	detail, err = admin.Show(t.Context(), "a")
 	require.NoError(t, err)
 	require.False(t, detail.Online)
-	require.Equal(t, SessionCounts{101, 100, 4, 5, 6}, detail.Last.Counts)
+	require.Equal(t, SessionCounts{101, 100, 4, 5, 6, 0, 7}, detail.Last.Counts)
 	require.Equal(t, detail.Last.Counts, detail.Totals)
 	require.Equal(t, int64(1), detail.Sessions)
 	require.Equal(t, wire.CloseHeartbeat, detail.Last.Code)

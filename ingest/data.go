@@ -53,14 +53,18 @@ func (s *session) data(frame []byte) {
 		g.scratches.Put(scratch)
 	}()
 
+	before := s.tally
 	if !s.decode(scratch, frame, received) {
+		s.tally = before // the frame goes nowhere: it was not received
 		return
 	}
 	s.frames++
+	s.rowsRead.Store(s.tally.rowsIn)
 	promised := s.room
 	s.room = 0
 	if s.shard.add(s.ctx, &scratch.entry, promised) != nil {
 		s.frames-- // never reached the shard: not to be waited for
+		s.tally = before
 	}
 }
 

@@ -161,10 +161,18 @@ type Stats struct {
 	RowsDuplicate uint64
 	RowsRejected  uint64 // whole rows
 	RowsLost      uint64 // given up by devices
+	RowsWaiting   uint64 // received, not yet settled
+	RowsReturned  uint64 // received, and given up unsettled when the server stopped
 	BytesWaiting  int    // received, not yet committed
 	// AckP50 and AckP99 are times from a frame's receipt to the writing of its
 	// ACK, over the last 10 to 20 s; 0: none. They are upper bounds, 12 % wide.
 	AckP50, AckP99 time.Duration
+}
+
+// Unaccounted is how many rows were received of which the books don't say what
+// became of them, or more than one thing. It is 0 at any moment.
+func (s *Stats) Unaccounted() int64 {
+	return int64(s.RowsIn - s.RowsCommitted - s.RowsDuplicate - s.RowsRejected - s.RowsWaiting - s.RowsReturned)
 }
 
 // Stats takes a snapshot. It is cheap.
@@ -182,6 +190,8 @@ func (g *Gateway) Stats() Stats {
 		stats.RowsDuplicate += counts.duplicate
 		stats.RowsRejected += counts.rowsRefused + counts.poisoned
 		stats.RowsLost += counts.rowsLost
+		stats.RowsWaiting += counts.waiting
+		stats.RowsReturned += counts.returned
 	}
 	stats.AckP50 = g.latency.quantile(0.50)
 	stats.AckP99 = g.latency.quantile(0.99)

@@ -106,11 +106,14 @@ func (s *session) progressDue(now int64) (SessionProgress, bool) {
 	}
 	s.progressAt = now + int64(s.gateway.cfg.ProgressInterval)
 	heard := s.link.heard.Load()
-	if s.number.Load() == 0 || heard == s.reported {
+	if s.number.Load() == 0 {
 		return SessionProgress{}, false
 	}
-	s.reported = heard
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if heard == s.reported && s.settled.frames == s.reportedFrames {
+		return SessionProgress{}, false
+	}
+	s.reported, s.reportedFrames = heard, s.settled.frames
 	return s.progress(), !s.closed
 }

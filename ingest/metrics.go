@@ -96,6 +96,10 @@ func (m *metrics) register(registerer prometheus.Registerer, g *Gateway) error {
 	}
 	evicted("all", func() uint64 { return g.door.Evicted().All })
 	evicted("address", func() uint64 { return g.door.Evicted().Address })
+	gauge("rows_waiting", "Rows received and not yet settled.",
+		func(s Stats) float64 { return float64(s.RowsWaiting) })
+	gauge("rows_unaccounted", "Rows received less committed, duplicate, rejected, returned and waiting ones, in one snapshot. Anything but 0 is a fault.",
+		func(s Stats) float64 { return float64(s.Unaccounted()) })
 
 	count := func(name, help string, labels prometheus.Labels, read func(Stats) uint64) {
 		collectors = append(collectors, prometheus.NewCounterFunc(
@@ -103,11 +107,12 @@ func (m *metrics) register(registerer prometheus.Registerer, g *Gateway) error {
 			func() float64 { return float64(read(g.Stats())) }))
 	}
 	count("data_frames_total", "DATA frames received.", nil, func(s Stats) uint64 { return s.Frames })
-	const rows, rowsHelp = "rows_total", "Rows by outcome: received counts all but lost; lost were given up by devices."
+	const rows, rowsHelp = "rows_total", "Rows by outcome: received counts all but lost; lost were given up by devices; returned were not acknowledged when the server stopped."
 	count(rows, rowsHelp, prometheus.Labels{"outcome": "received"}, func(s Stats) uint64 { return s.RowsIn })
 	count(rows, rowsHelp, prometheus.Labels{"outcome": "committed"}, func(s Stats) uint64 { return s.RowsCommitted })
 	count(rows, rowsHelp, prometheus.Labels{"outcome": "duplicate"}, func(s Stats) uint64 { return s.RowsDuplicate })
 	count(rows, rowsHelp, prometheus.Labels{"outcome": "rejected"}, func(s Stats) uint64 { return s.RowsRejected })
+	count(rows, rowsHelp, prometheus.Labels{"outcome": "returned"}, func(s Stats) uint64 { return s.RowsReturned })
 	count(rows, rowsHelp, prometheus.Labels{"outcome": "lost"}, func(s Stats) uint64 { return s.RowsLost })
 
 	var faults []error

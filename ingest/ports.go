@@ -64,6 +64,8 @@ type SessionCounts struct {
 	RowsDuplicate uint64
 	RowsRejected  uint64 // whole rows refused
 	RowsLost      uint64 // gaps in the sequence numbers: given up by the device
+	RowsWaiting   uint64 // received and not yet settled
+	RowsReturned  uint64 // received and not settled when the session ended: the device still has them
 }
 
 // SessionProgress is a session's state while it lives.
@@ -81,6 +83,9 @@ type SessionEnd struct {
 	Disconnected time.Time
 	Code         wire.CloseCode
 	Reason       string // in words, for people
+	// Incomplete says that the store gave up rows of the session: some of the
+	// returned ones may be stored all the same.
+	Incomplete bool
 }
 
 // SessionLog keeps the record of who is and was connected.

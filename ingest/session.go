@@ -52,12 +52,15 @@ type session struct {
 	firstSilence int64 // the silence before the first Ping, jittered
 	progressAt   int64 // when progress is due, by clock
 	reported     int64 // link.heard at the last progress
+	// reportedFrames are the frames settled then: rows may be settled in silence.
+	reportedFrames uint64
 
 	number    atomic.Int64  // session number; 0 until opened
 	framed    atomic.Bool   // the first frame is in
 	blocked   atomic.Bool   // reading waits for us, not for the device
 	heartbeat atomic.Int64  // nanoseconds
 	acked     atomic.Uint64 // DATA frames covered by the last ACK composed
+	rowsRead  atomic.Uint64 // rows received so far
 
 	mu         sync.Mutex
 	maxReceive int
@@ -88,6 +91,7 @@ type settled struct {
 	committed uint64
 	duplicate uint64
 	poisoned  uint64 // refused by the store
+	abandoned bool   // the store gave some of it up
 }
 
 // run reads until the end, says farewell and cleans up. It is the connection's
@@ -175,7 +179,6 @@ func (s *session) finish(reason CloseReason) {
 		"code", int(reason.Code), "reason", reason.Text)
 	s.mu.Lock()
 	s.over, s.ended = true, time.Now()
-	s.settled.tally = s.tally // what was read and never handed on counts as read
 	if s.outbox.shrunk {
 		s.outbox.shrunk = false
 		s.shard.shrunk.Add(-1)
@@ -194,7 +197,15 @@ func (s *session) closeIfSettled() {
 	if report {
 		s.closed = true
 	}
-	end := SessionEnd{SessionProgress: s.progress(), Disconnected: s.ended, Code: s.reason.Code, Reason: s.reason.Text}
+	end := SessionEnd{
+		SessionProgress: s.progress(), Disconnected: s.ended, Code: s.reason.Code, Reason: s.reason.Text,
+		Incomplete: s.settled.abandoned,
+	}
+	if report { // reading is over, so what was read is final
+		counts := &end.Counts
+		counts.RowsIn, counts.RowsLost = s.tally.rowsIn, s.tally.rowsLost
+		counts.RowsWaiting, counts.RowsReturned = 0, s.tally.rowsIn-s.settled.tally.rowsIn
+	}
 	s.mu.Unlock()
 	if report {
 		s.gateway.log.Close(end)
@@ -204,17 +215,19 @@ func (s *session) closeIfSettled() {
 // progress is the session's state; s.mu is held.
 func (s *session) progress() SessionProgress {
 	done := &s.settled
+	received := max(s.rowsRead.Load(), done.tally.rowsIn)
 	return SessionProgress{
 		Session:  s.number.Load(),
 		LastSeen: s.link.clock.wall(s.link.heard.Load()),
 		Next:     done.next,
 		HasNext:  done.hasNext,
 		Counts: SessionCounts{
-			RowsIn:        done.tally.rowsIn,
+			RowsIn:        received,
 			RowsCommitted: done.committed,
 			RowsDuplicate: done.duplicate,
 			RowsRejected:  done.tally.rowsRejected + done.poisoned,
 			RowsLost:      done.tally.rowsLost,
+			RowsWaiting:   received - done.tally.rowsIn,
 		},
 	}
 }

@@ -31,6 +31,7 @@ func (sh *shard) settle(b *batch, outcome Outcome) {
 	sh.counts.committed += committed
 	sh.counts.duplicate += duplicates
 	sh.counts.poisoned += poisoned
+	sh.counts.waiting -= uint64(b.count)
 	sh.mu.Unlock()
 }
 
@@ -63,9 +64,7 @@ func (s *session) settle(n *note, stored, twice, refused uint64) {
 	done.committed += stored
 	done.duplicate += twice
 	done.poisoned += refused
-	if !s.over { // finish has the last word
-		done.tally = n.tally
-	}
+	done.tally = n.tally
 	if !s.closing {
 		box := &s.outbox
 		box.ack, box.next, box.frames = true, n.next, n.frames
@@ -87,7 +86,7 @@ func (s *session) settle(n *note, stored, twice, refused uint64) {
 // are not acknowledged.
 func (s *session) abandoned(frames uint64) {
 	s.mu.Lock()
-	s.settled.frames = frames
+	s.settled.frames, s.settled.abandoned = frames, true
 	over := s.over
 	s.mu.Unlock()
 	if over {

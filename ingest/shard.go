@@ -46,6 +46,7 @@ type shard struct {
 type shardCounts struct {
 	frames, rowsIn, rowsRefused, rowsLost uint64
 	committed, duplicate, poisoned        uint64
+	waiting, returned                     uint64 // rows not yet settled, and given up unsettled
 	waits                                 uint64
 }
 
@@ -196,6 +197,7 @@ func (sh *shard) add(ctx context.Context, e *entry, reserved int) error {
 	sh.note(b, e)
 	sh.counts.frames++
 	sh.counts.rowsIn += e.rowsIn
+	sh.counts.waiting += uint64(e.count)
 	sh.counts.rowsRefused += e.refused
 	sh.counts.rowsLost += e.lost
 	if len(sh.waiters) > 0 {

@@ -15,7 +15,7 @@ func (sh *shard) run(ctx context.Context) {
 		started := time.Now()
 		outcome, err := sh.write(ctx, b)
 		if err != nil {
-			abandon(b)
+			sh.giveUp(b)
 			sh.recycle(b)
 			return
 		}
@@ -170,10 +170,15 @@ func (sh *shard) abandon() {
 	sh.gathering = &batch{}
 	sh.generation++
 	sh.mu.Unlock()
-	abandon(b)
+	sh.giveUp(b)
 }
 
-func abandon(b *batch) {
+// giveUp ends the wait for a batch that is not stored, or not wholly.
+func (sh *shard) giveUp(b *batch) {
+	sh.mu.Lock()
+	sh.counts.waiting -= uint64(b.count)
+	sh.counts.returned += uint64(b.count)
+	sh.mu.Unlock()
 	for i := range b.notes {
 		b.notes[i].session.abandoned(b.notes[i].frames)
 	}

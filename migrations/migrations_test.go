@@ -51,8 +51,10 @@ func TestUpAndStatus(t *testing.T) {
 	list, err := migrations.Status(t.Context(), url)
 	require.NoError(t, err)
 	require.NotEmpty(t, list)
-	for i, migration := range list {
-		require.Equal(t, int64(i+1), migration.Version, "numbered without a hole")
+	last := int64(0)
+	for _, migration := range list {
+		require.Greater(t, migration.Version, last, "in order")
+		last = migration.Version
 		require.True(t, migration.Pending())
 	}
 	require.False(t, one[bool](t, url, "SELECT to_regnamespace('mooring') IS NOT NULL"), "Status changes nothing")

@@ -3,9 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"strconv"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -18,22 +16,18 @@ const (
 	// The table of the conflict path is made once per connection: making and
 	// dropping it each time costs a dozen catalog rows a batch.
 	createBatch = "CREATE TEMPORARY TABLE mooring_batch (LIKE mooring.samples) ON COMMIT DELETE ROWS"
-
-	insertBatch = `WITH inserted AS (
-		INSERT INTO mooring.samples ` + copyColumns + `
-		SELECT ts, seq, device_id, layout_id, vals, texts FROM pg_temp.mooring_batch
-		ON CONFLICT (device_id, ts, seq) DO NOTHING RETURNING device_id
-	) SELECT device_id, count(*) FROM inserted GROUP BY device_id; COMMIT`
 )
 
-// copyRows is the usual path: marks and rows in one implicit transaction and
-// one round trip. It returns how many rows Postgres took.
-func (w *writer) copyRows(ctx context.Context) (int, error) {
-	if len(w.arranged.runs) == 0 { // all rows are stored already
-		return 0, nil
-	}
+// copyRows is the usual path: marks, the books' entry and rows in one implicit
+// transaction and one round trip. It returns how many rows Postgres took.
+func (w *writer) copyRows(ctx context.Context, p *part) (int, error) {
 	w.sql.Reset()
 	w.tracker.appendMarks(&w.sql, w.arranged.runs)
+	w.appendBatch(&w.sql, p)
+	if len(w.arranged.runs) == 0 { // all rows are stored already
+		_, err := w.conn.Exec(ctx, w.sql.String()).ReadAll()
+		return 0, err
+	}
 	w.sql.WriteString(copyIntoSamples)
 	return copyPieces(ctx, w.conn, w.sql.String(), w.arranged.pieces())
 }
@@ -41,7 +35,7 @@ func (w *writer) copyRows(ctx context.Context) (int, error) {
 // mergeRows is the conflict path: the rows go through a temporary table, and
 // those that are stored already are left out. It returns how many rows of each
 // device were inserted.
-func (w *writer) mergeRows(ctx context.Context) (map[int32]int, error) {
+func (w *writer) mergeRows(ctx context.Context, p *part) (map[int32]int, error) {
 	if !w.hasBatchTable {
 		if _, err := w.conn.Exec(ctx, createBatch).ReadAll(); err != nil {
 			return nil, err
@@ -53,26 +47,12 @@ func (w *writer) mergeRows(ctx context.Context) (map[int32]int, error) {
 	}
 	w.sql.Reset()
 	w.tracker.appendMarks(&w.sql, w.arranged.runs)
-	w.sql.WriteString(insertBatch)
+	w.appendMerge(&w.sql, p)
 	results, err := w.conn.Exec(ctx, w.sql.String()).ReadAll()
 	if err != nil {
 		return nil, errors.Join(err, w.rollback(ctx))
 	}
-	inserted := make(map[int32]int)
-	for _, result := range results {
-		for _, row := range result.Rows {
-			device, err := strconv.ParseInt(string(row[0]), 10, 32)
-			if err != nil {
-				return nil, fmt.Errorf("storage: count inserted rows: %w", err)
-			}
-			count, err := strconv.Atoi(string(row[1]))
-			if err != nil {
-				return nil, fmt.Errorf("storage: count inserted rows: %w", err)
-			}
-			inserted[int32(device)] = count
-		}
-	}
-	return inserted, nil
+	return readCounts(results)
 }
 
 // rollback ends a failed explicit transaction. Its own failure is that of the

@@ -45,12 +45,13 @@ func (s *Store) maintainOnce(ctx context.Context) error {
 	return nil
 }
 
-// keepBooks brings last known values to the database and makes wide views.
+// keepBooks brings last known values to the database, folds the books and makes
+// wide views.
 func (s *Store) keepBooks(ctx context.Context) {
 	s.views.requestAll() // those that another process, or a crash, left undone
 	ticker := time.NewTicker(booksEvery)
 	defer ticker.Stop()
-	for {
+	for round := 1; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -61,6 +62,9 @@ func (s *Store) keepBooks(ctx context.Context) {
 				return s.tracker.settle(ctx, s.pool, time.Now(), false)
 			})
 			s.metrics.unsettled.Set(float64(s.tracker.unsettled()))
+			if round++; round%foldEvery == 0 {
+				s.work(ctx, "books", func(ctx context.Context) error { return s.books.fold(ctx, s.pool) })
+			}
 			s.work(ctx, "wide views", s.views.make)
 		}
 	}

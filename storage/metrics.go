@@ -34,6 +34,7 @@ type metrics struct {
 const (
 	pathCopy     = "copy"
 	pathLookUp   = "lookup" // COPY of what was not found stored
+	pathRecall   = "recall" // found committed, the answer had been lost
 	pathConflict = "conflict"
 )
 

@@ -10,8 +10,6 @@ type RejectedRow struct {
 // Outcome is what became of a written batch.
 type Outcome struct {
 	// Duplicates counts the rows that were stored before, by device; nil: none.
-	// When an answer to a commit was lost and the rows turn out to be stored,
-	// they count here too: nobody can tell.
 	Duplicates map[int32]int
 	// Rejected are the rows that could not be stored. Each is in mooring.rejects.
 	Rejected []RejectedRow

@@ -29,6 +29,7 @@ type Store struct {
 	metrics    *metrics
 	writers    []*writer
 	tracker    *tracker
+	books      *books
 	partitions *partitions
 	layouts    *layouts
 	views      *wideViews
@@ -60,7 +61,8 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		return nil, err
 	}
 	s.pool = pool
-	s.tracker = newTracker(rand.Int64()) //nolint:gosec // tells processes apart, no secret
+	owner := rand.Int64() //nolint:gosec // tells processes apart, no secret
+	s.tracker, s.books = newTracker(owner), newBooks(owner)
 	s.views = newWideViews(pool, config.Logger, m)
 	s.partitions = &partitions{
 		pool: pool, width: config.Partition, ahead: config.PartitionsAhead, retention: config.Retention,
@@ -94,7 +96,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 func (s *Store) check(ctx context.Context) error {
 	var migrated bool
 	var encoding, commits string
-	err := s.pool.QueryRow(ctx, `SELECT to_regprocedure('mooring.settle_latest(int8, int8, int4, int4, timestamptz[], int8[], float8[], text[], timestamptz)') IS NOT NULL,
+	err := s.pool.QueryRow(ctx, `SELECT to_regprocedure('mooring.fold_batches(int8, int8)') IS NOT NULL,
 		current_setting('server_encoding'), current_setting('synchronous_commit')`).Scan(&migrated, &encoding, &commits)
 	switch {
 	case err != nil:
@@ -147,7 +149,8 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	failed = append(failed,
 		insist(ctx, s.rejects.flush),
-		insist(ctx, func(ctx context.Context) error { return s.tracker.settle(ctx, s.pool, time.Now(), true) }))
+		insist(ctx, func(ctx context.Context) error { return s.tracker.settle(ctx, s.pool, time.Now(), true) }),
+		insist(ctx, func(ctx context.Context) error { return s.books.fold(ctx, s.pool) }))
 	if err := errors.Join(failed...); err != nil && ctx.Err() == nil {
 		s.config.Logger.Warn("storage closed with something left undone", "error", err)
 	}

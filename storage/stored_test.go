@@ -163,8 +163,9 @@ func TestAnswerToCommitIsLostAmongDuplicates(t *testing.T) {
 			outcome := f.writeHinted(t, &b, resent...)
 			require.LessOrEqual(t, cutter.armed.Load(), int32(0), "the answer was lost")
 			require.Empty(t, outcome.Rejected)
-			// Whose row was stored before and whose by the lost commit nobody can tell.
-			require.Equal(t, map[int32]int{f.devices[0]: 100, f.devices[1]: 100}, outcome.Duplicates)
+			require.Equal(t, map[int32]int{f.devices[0]: 50}, outcome.Duplicates, "the books know which were stored before")
+			require.Equal(t, booked{150, 50}, f.booked(t, f.devices[0]))
+			require.Equal(t, booked{100, 0}, f.booked(t, f.devices[1]))
 			require.Equal(t, 250, f.stored(t))
 		})
 	}

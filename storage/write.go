@@ -39,7 +39,8 @@ type writer struct {
 	leaving       []chan struct{}
 	sql           bytes.Buffer
 	arranged      arrangement
-	wary          int // batches that are looked up first
+	wary          int        // batches that are looked up first
+	counts        deviceRows // of the part at hand
 
 	failures   int // in a row
 	complained time.Time
@@ -54,6 +55,9 @@ type part struct {
 	merge bool          // through the temporary table
 	tries int           // at making its partitions
 	known map[int32]int // rows found stored, by device; they are not sent any more
+
+	number int64 // in the books
+	unsure bool  // it may be committed: the answer was lost
 }
 
 // Write stores count rows that AppendRow encoded, over the given writer's
@@ -142,6 +146,9 @@ func (w *writer) writePart(ctx context.Context, p *part, resent []int32, outcome
 	if err := w.arranged.arrange(p.rows, p.count); err != nil {
 		return nil, err
 	}
+	w.counts.gather(w.arranged.runs)
+	p.number = w.store.books.begin()
+	defer w.store.books.end(p.number)
 	w.tracker.begin(w.arranged.runs, time.Now())
 	committed := false
 	defer func() { w.tracker.end(w.arranged.runs, committed, time.Now()) }()
@@ -158,6 +165,10 @@ func (w *writer) writePart(ctx context.Context, p *part, resent []int32, outcome
 			committed = true
 			w.recovered()
 			return nil, nil
+		}
+		if committedBefore(err) {
+			p.unsure = true // the next attempt finds what came of it
+			continue
 		}
 		class := classify(err)
 		switch class {
@@ -212,24 +223,29 @@ func (w *writer) attempt(ctx context.Context, p *part, resent []int32, outcome *
 		return err
 	}
 	start := time.Now()
+	if p.unsure {
+		if committed, err := w.recall(ctx, p, outcome); committed || err != nil {
+			return err
+		}
+	}
 	if p.look != lookNone && !p.merge {
 		if err := w.lookUp(ctx, p, resent); err != nil {
 			return err
 		}
 	}
 	if p.merge {
-		inserted, err := w.mergeRows(ctx)
+		inserted, err := w.mergeRows(ctx, p)
 		if err != nil {
+			p.unsure = p.unsure || mayBeCommitted(err)
 			return err
 		}
 		w.countMerged(p, inserted, time.Since(start), outcome)
 		return nil
 	}
-	taken, err := w.copyRows(ctx)
+	taken, err := w.copyRows(ctx, p)
 	if err != nil {
-		// Nobody knows whether a transaction committed whose answer was lost.
-		if !rolledBack(err) && !pgconn.SafeToRetry(err) {
-			p.look = lookAll
+		if mayBeCommitted(err) {
+			p.unsure, p.look = true, lookAll
 		}
 		return err
 	}

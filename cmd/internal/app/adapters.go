@@ -79,6 +79,7 @@ func (l sessionLog) Close(end ingest.SessionEnd) {
 		Disconnected:    end.Disconnected,
 		Code:            end.Code,
 		Reason:          end.Reason,
+		Incomplete:      end.Incomplete,
 	})
 }
 

@@ -125,10 +125,13 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 	verdict := verifyRun(t, url, path)
 	require.False(t, verdict.Clean)
 	require.EqualValues(t, []uint64{1, 1, 1, 0}, []uint64{verdict.Missing, verdict.Twice, verdict.Wrong, verdict.Unexpected})
-	require.Len(t, verdict.Problems, 3)
+	require.EqualValues(t, 2, verdict.Unbalanced)
+	require.Len(t, verdict.Problems, 5)
 	for i, want := range []Problem{
+		{Kind: ProblemBooks, Device: "sim-1", Boot: -1},
 		{Kind: ProblemMissing, Device: "sim-1", Seq: 11},
 		{Kind: ProblemTwice, Device: "sim-2", Seq: 22},
+		{Kind: ProblemBooks, Device: "sim-2", Boot: -1},
 		{Kind: ProblemWrong, Device: "sim-3", Seq: 33, Channel: "pressure"},
 	} {
 		got := verdict.Problems[i]

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"mooring/cmd/internal/terminal"
+	"mooring/storage"
 )
 
 // ProblemKind is what is wrong with a row.
@@ -19,6 +20,7 @@ const (
 	ProblemUnexpected ProblemKind = "unexpected"        // stored, never sent
 	ProblemNotRefused ProblemKind = "should be refused" // stored, though the server must refuse it
 	ProblemRefused    ProblemKind = "wrongly refused"   // a refusal that the row gives no reason for
+	ProblemBooks      ProblemKind = "books"             // of a device, that don't balance
 )
 
 // Problem is one finding.
@@ -32,6 +34,9 @@ type Problem struct {
 }
 
 func (p Problem) String() string {
+	if p.Kind == ProblemBooks {
+		return fmt.Sprintf("%s: %s: %s", p.Kind, p.Device, p.Detail)
+	}
 	text := fmt.Sprintf("%s: %s, row %d of boot %d", p.Kind, p.Device, p.Seq, p.Boot)
 	if p.Channel != "" {
 		text += ", channel " + p.Channel
@@ -42,8 +47,8 @@ func (p Problem) String() string {
 	return text
 }
 
-// Verdict is what comparing a ledger with the database gave. All but Devices
-// and Boots count rows.
+// Verdict is what comparing a ledger with the database gave. All but Devices,
+// Boots and Unbalanced count rows.
 type Verdict struct {
 	Clean   bool `json:"clean"`
 	Devices int  `json:"devices"`
@@ -59,6 +64,7 @@ type Verdict struct {
 	Unexpected uint64 `json:"unexpected"`
 	NotRefused uint64 `json:"not_refused"`
 	Refused    uint64 `json:"wrongly_refused"` // rows and values
+	Unbalanced uint64 `json:"unbalanced"`      // devices whose books don't balance, or don't agree with what is stored
 
 	RefusedRows   uint64 `json:"refused_rows_as_expected"`   // whole rows
 	RefusedValues uint64 `json:"refused_values_as_expected"` // rows stored with one value refused
@@ -67,6 +73,9 @@ type Verdict struct {
 	Intruders     uint64 `json:"rows_without_readings"`      // left by bad inputs, with every reading refused
 	Taken         uint64 `json:"taken_by_other_runs"`        // an earlier run's row has the same time and number
 	OtherRuns     uint64 `json:"of_other_runs"`
+
+	// Books are those of all devices of the run, since the devices exist.
+	Books storage.Books `json:"-"`
 
 	// Problems are the first ones found.
 	Problems []Problem `json:"problems,omitempty"`
@@ -100,7 +109,15 @@ func (v *Verdict) Print(w io.Writer) {
 		{"with a value refused as expected", count(v.RefusedValues), ""},
 		{"given up by devices", count(v.Given), ""},
 		{"stored, ack not arrived", count(v.UnackedStored), ""},
+		{"devices whose books don't balance", count(v.Unbalanced), "0"},
 	})
+	b := &v.Books
+	fmt.Fprintf(w, "the server's books: %d received = %d committed + %d duplicate + %d refused + %d returned + %d waiting",
+		b.Received, b.Committed, b.Duplicate, b.Refused, b.Returned, b.Waiting)
+	if b.Difference != 0 {
+		fmt.Fprintf(w, ", and a difference of %d", b.Difference)
+	}
+	fmt.Fprintln(w)
 	fmt.Fprintf(w, "%d devices, %d boots", v.Devices, v.Boots)
 	if v.OtherRuns > 0 {
 		fmt.Fprintf(w, "; %d rows of other runs left aside", v.OtherRuns)
@@ -117,7 +134,7 @@ func (v *Verdict) Print(w io.Writer) {
 	}
 	style := terminal.NewStyler(w)
 	if v.Clean {
-		fmt.Fprintln(w, style.Good("clean: nothing acknowledged is missing, nothing is stored twice"))
+		fmt.Fprintln(w, style.Good("clean: nothing acknowledged is missing, nothing is stored twice, the books balance"))
 	} else {
 		fmt.Fprintln(w, style.Bad("NOT CLEAN"))
 	}

@@ -10,9 +10,11 @@ import (
 	"mooring/wire"
 )
 
-// SampleReader reads what is stored of a device; storage.Reader is one.
-type SampleReader interface {
+// StoreReader reads what is stored of a device, and what the books say of it;
+// storage.Reader is one.
+type StoreReader interface {
 	Samples(ctx context.Context, device string, yield func(storage.Sample) error) error
+	Books(ctx context.Context, device string) (storage.Books, error)
 }
 
 // VerifyOption changes how Verify works.
@@ -29,8 +31,9 @@ func OnDevice(report func(done, all int)) VerifyOption {
 // Verify compares the ledger with what is stored: every acknowledged row is
 // there once, with the time and values that were sent, less what the server had
 // to refuse; and nothing else is there. Rows sent and not acknowledged may be
-// there or not. Its memory holds one bit for each row of one device.
-func Verify(ctx context.Context, reader SampleReader, ledger *Ledger, options ...VerifyOption) (Verdict, error) {
+// there or not. And the server's own books of these devices must balance, and
+// agree with what is stored. Its memory holds one bit for each row of one device.
+func Verify(ctx context.Context, reader StoreReader, ledger *Ledger, options ...VerifyOption) (Verdict, error) {
 	v := &verifier{plan: ledger.Header.plan(), limit: 20, report: func(int, int) {}}
 	for _, option := range options {
 		option(v)
@@ -45,7 +48,7 @@ func Verify(ctx context.Context, reader SampleReader, ledger *Ledger, options ..
 		v.report(index+1, len(ledger.Devices))
 	}
 	d := &v.verdict
-	d.Clean = d.Missing+d.Twice+d.Wrong+d.Unexpected+d.NotRefused+d.Refused == 0
+	d.Clean = d.Missing+d.Twice+d.Wrong+d.Unexpected+d.NotRefused+d.Refused+d.Unbalanced == 0
 	return v.verdict, nil
 }
 
@@ -87,7 +90,7 @@ func (l *life) couldBeSent(seq uint64) bool {
 	return seq < l.Sent+unnoted
 }
 
-func (v *verifier) device(ctx context.Context, reader SampleReader, boots []*BootRecord) error {
+func (v *verifier) device(ctx context.Context, reader StoreReader, boots []*BootRecord) error {
 	lives := make([]*life, len(boots))
 	for i, boot := range boots {
 		lives[i] = &life{BootRecord: boot}
@@ -99,13 +102,24 @@ func (v *verifier) device(ctx context.Context, reader SampleReader, boots []*Boo
 		}
 	}
 	v.verdict.Devices++
-	err := reader.Samples(ctx, boots[0].Device, func(sample storage.Sample) error {
+	before, err := reader.Books(ctx, boots[0].Device)
+	if err != nil {
+		return err
+	}
+	stored := int64(0)
+	err = reader.Samples(ctx, boots[0].Device, func(sample storage.Sample) error {
+		stored++
 		v.sample(lives, &sample)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+	after, err := reader.Books(ctx, boots[0].Device)
+	if err != nil {
+		return err
+	}
+	v.books(boots, before, after, stored)
 	for _, l := range lives {
 		v.missing(l)
 		v.refusals(l)

@@ -23,6 +23,47 @@ func (s stored) Samples(_ context.Context, device string, yield func(storage.Sam
 	return nil
 }
 
+// Books balance and agree with the rows.
+func (s stored) Books(_ context.Context, device string) (storage.Books, error) {
+	rows := int64(len(s[device]))
+	return storage.Books{Received: rows, Committed: rows}, nil
+}
+
+// booked is stored with books of its own.
+type booked struct {
+	stored
+	books storage.Books
+}
+
+func (b booked) Books(context.Context, string) (storage.Books, error) { return b.books, nil }
+
+func TestVerifyJudgesTheBooks(t *testing.T) {
+	t.Parallel()
+	ledger, rows := settledRun()
+	count := int64(len(rows["sim-1"]))
+	for name, test := range map[string]struct {
+		books storage.Books
+		want  string // empty: clean
+	}{
+		"balance":              {storage.Books{Received: count + 5, Committed: count, Duplicate: 5}, ""},
+		"don't balance":        {storage.Books{Received: count + 1, Committed: count, Difference: 1}, "a difference of 1"},
+		"less is stored":       {storage.Books{Received: count + 1, Committed: count + 1}, "rows are stored, the books say"},
+		"more is stored":       {storage.Books{Received: count - 1, Committed: count - 1}, "rows are stored, the books say"},
+		"older than the books": {storage.Books{Received: 3, Committed: 3, Older: true}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			verdict, err := Verify(t.Context(), booked{rows, test.books}, ledger)
+			require.NoError(t, err)
+			require.Equal(t, test.want == "", verdict.Clean)
+			if test.want != "" {
+				require.EqualValues(t, 1, verdict.Unbalanced)
+				require.Contains(t, verdict.Problems[0].String(), test.want)
+			}
+		})
+	}
+}
+
 // settledRun is a ledger of one device with two boots of 200 rows, all
 // acknowledged, and what a right server has stored of it.
 func settledRun() (*Ledger, stored) {
