@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"context"
 	"io"
 	"runtime"
 	"syscall"
@@ -225,8 +226,8 @@ func TestOutboxIsBounded(t *testing.T) {
 	for range 500 {
 		s.needLayout(7)
 	}
-	require.ErrorIs(t, s.ctx.Err(), s.ctx.Err())
-	require.Error(t, s.ctx.Err(), "and then the session ends")
+	require.ErrorIs(t, s.lifetime().Err(), context.Canceled)
+	require.Error(t, s.lifetime().Err(), "and then the session ends")
 	s.mu.Lock()
 	require.Equal(t, wire.CloseSlowReader, s.reason.Code)
 	s.flushing = false

@@ -1,13 +1,11 @@
 package ingest
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"runtime"
 	"testing"
 	"time"
@@ -128,8 +126,7 @@ func BenchmarkSession(b *testing.B) {
 			src.head = append(unmasked(encoder.Hello(wire.Hello{})), unmasked(encoder.Layout(&layout))...)
 
 			raw := newLink(src, nil, g.clock)
-			request := &http.Request{Method: http.MethodGet, Header: http.Header{"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}}
-			socket, err := g.plainUpgrader.UpgradeFromConn(raw, bufio.NewReaderSize(raw, g.cfg.ReadBuffer), plainRequest(request, false))
+			socket, err := g.adopt(raw, g.plainUpgrader, anyHandshake)
 			require.NoError(b, err)
 			raw.upgraded = true
 			g.connections.Add(1)
@@ -143,7 +140,6 @@ func BenchmarkSession(b *testing.B) {
 			require.True(b, g.begin(socket, raw, Device{ID: 1}, "", 0))
 			src.session = raw.session
 			close(ready)
-			<-raw.session.flushed
 			g.sessions.Wait()
 			require.NoError(b, g.Stop(b.Context()))
 			b.StopTimer()
@@ -198,7 +194,9 @@ func BenchmarkAcks(b *testing.B) {
 // BenchmarkIdleConnection tells what a connection that says nothing costs in
 // heap and stacks, the client's file descriptor in the same process included.
 func BenchmarkIdleConnection(b *testing.B) {
-	sv := serve(b, quick(), newFakeStore())
+	cfg := quick()
+	cfg.RestAfter = 100 * time.Millisecond
+	sv := serve(b, cfg, newFakeStore())
 	memory := func() (heap, stacks int64) {
 		runtime.GC()
 		runtime.GC()
@@ -215,7 +213,7 @@ func BenchmarkIdleConnection(b *testing.B) {
 		d.ackUpTo(1)
 		all = append(all, d.conn)
 	}
-	time.Sleep(50 * time.Millisecond) // net/http lets go of what the handshakes needed
+	sv.rests(b, connections)
 	heapNow, stacksNow := memory()
 	for b.Loop() {
 	}

@@ -70,6 +70,11 @@ type Config struct {
 	// to 1,024: an idle connection costs little, and larger frames bypass it.
 	ReadBuffer int
 
+	// RestAfter is the silence after which a connection's buffer and the larger
+	// part of its stack are given back until something comes in again. Defaults
+	// to 2 s.
+	RestAfter time.Duration
+
 	// Writers is the number of shards, each with a writer of its own. Defaults
 	// to 2.
 	Writers int
@@ -136,6 +141,7 @@ func (c Config) withDefaults() Config {
 	}
 	orDefault(&c.NewestAhead, 10*time.Minute)
 	orDefault(&c.ReadBuffer, 1024)
+	orDefault(&c.RestAfter, 2*time.Second)
 	orDefault(&c.Writers, 2)
 	orDefault(&c.MaxBatchBytes, 4<<20)
 	orDefault(&c.WriteTimeout, 10*time.Second)
@@ -175,6 +181,7 @@ func (c Config) validate() error {
 	need(c.OldestAge >= 0, "OldestAge", "positive", c.OldestAge)
 	need(c.NewestAhead > 0, "NewestAhead", "positive", c.NewestAhead)
 	need(c.ReadBuffer >= 64 && c.ReadBuffer <= 1<<20, "ReadBuffer", "64 to 1048576", c.ReadBuffer)
+	need(c.RestAfter > 0, "RestAfter", "positive", c.RestAfter)
 	need(c.Writers >= 1 && c.Writers <= 256, "Writers", "1 to 256", c.Writers)
 	need(c.MaxBatchBytes >= 64<<10 && c.MaxBatchBytes <= 1<<30, "MaxBatchBytes", "64 KiB to 1 GiB", c.MaxBatchBytes)
 	need(c.Linger >= 0 && c.Linger <= time.Minute, "Linger", "0 to 1 min", c.Linger)

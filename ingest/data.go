@@ -36,7 +36,7 @@ func (s *session) data(frame []byte) {
 	}
 	received := s.link.heard.Load() // before any waiting
 	room := roomFor(len(frame))
-	if s.shard.reserve(s.ctx, s, room) != nil {
+	if s.shard.reserve(s.lifetime(), s, room) != nil {
 		return // the session ended while it waited
 	}
 	s.room = room
@@ -62,7 +62,7 @@ func (s *session) data(frame []byte) {
 	s.rowsRead.Store(s.tally.rowsIn)
 	promised := s.room
 	s.room = 0
-	if s.shard.add(s.ctx, &scratch.entry, promised) != nil {
+	if s.shard.add(s.lifetime(), &scratch.entry, promised) != nil {
 		s.frames-- // never reached the shard: not to be waited for
 		s.tally = before
 	}

@@ -66,9 +66,7 @@ func (s *session) failed(err error) {
 	if s.closing {
 		s.reason.gone = true // the farewell did not arrive; why it ends stays
 	} else {
-		s.closing, s.reason = true, reason
-		s.link.stop()
-		s.cancel()
+		s.end(reason)
 	}
 	s.mu.Unlock()
 	s.link.abort()

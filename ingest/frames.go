@@ -13,20 +13,29 @@ type events struct{}
 
 func (events) OnOpen(*gws.Conn) {}
 
-// OnClose comes once, at the end of the loop.
-func (events) OnClose(socket *gws.Conn, err error) { sessionOf(socket).readErr = err }
+// OnClose comes once, at the end of a loop.
+func (events) OnClose(socket *gws.Conn, err error) {
+	if s := sessionOf(socket); !s.link.resting {
+		s.readErr = err
+	}
+}
 
 // OnPing echoes the payload; gws's own habit, an empty Pong, makes strict
 // clients drop the link.
-func (events) OnPing(socket *gws.Conn, payload []byte) { sessionOf(socket).echo(payload) }
+func (events) OnPing(socket *gws.Conn, payload []byte) {
+	s := sessionOf(socket)
+	s.link.controlEnded(payload)
+	s.echo(payload)
+}
 
-// OnPong has nothing to do: any byte that came in was a sign of life.
-func (events) OnPong(*gws.Conn, []byte) {}
+// OnPong has little to do: any byte that came in was a sign of life.
+func (events) OnPong(socket *gws.Conn, payload []byte) { sessionOf(socket).link.controlEnded(payload) }
 
 // OnMessage handles one frame. The message's bytes are gws's again afterwards;
 // nothing may alias them.
 func (events) OnMessage(socket *gws.Conn, message *gws.Message) {
 	s := sessionOf(socket)
+	s.link.messageEnded()
 	s.inHandler = true // stays set if a panic passes through
 	s.message(message)
 	s.inHandler = false
@@ -37,7 +46,7 @@ func sessionOf(socket *gws.Conn) *session { return socket.NetConn().(*link).sess
 
 // message handles one frame from the device.
 func (s *session) message(message *gws.Message) {
-	if s.ctx.Err() != nil {
+	if s.ending.Load() {
 		return
 	}
 	if message.Opcode != gws.OpcodeBinary {
@@ -57,6 +66,7 @@ func (s *session) message(message *gws.Message) {
 	if !s.framed.Load() {
 		s.framed.Store(true)
 		s.link.visit.End()
+		s.link.visit = nil
 	}
 	if kind == wire.FrameHello {
 		s.hello(frame)

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,7 @@ type Gateway struct {
 	upgrader, plainUpgrader *gws.Upgrader
 	handshakes              chan struct{} // one token a handshake being checked
 	decoders, scratches     sync.Pool
+	readers                 sync.Pool // of *bufio.Reader, gws's
 
 	life     context.Context // of sessions
 	lifeEnd  context.CancelFunc
@@ -56,6 +58,7 @@ type Gateway struct {
 
 	state       atomic.Int32
 	connections atomic.Int64 // handshakes under way included
+	resting     atomic.Int64 // of them
 	gate        sync.Mutex   // orders enter and Stop
 	sessions    sync.WaitGroup
 	flushers    sync.WaitGroup
@@ -89,6 +92,7 @@ func New(cfg Config, auth Authenticator, log SessionLog, store RowStore) (*Gatew
 	g.door = door.New(cfg.Door, g.clock.now)
 	g.upgrader = newUpgrader(&g.cfg, wire.Subprotocol)
 	g.plainUpgrader = newUpgrader(&g.cfg)
+	g.readers.New = func() any { return bufio.NewReaderSize(nil, cfg.ReadBuffer) }
 	g.decoders.New = func() any { return g.newDecoder() }
 	g.scratches.New = func() any { return &dataScratch{decoder: g.newDecoder()} }
 	g.metrics = newMetrics()
@@ -154,6 +158,7 @@ func (g *Gateway) SendCommand(deviceID int32, command wire.Command) error {
 // Stats is a snapshot for a live display. Counts are totals since the start.
 type Stats struct {
 	Connections   int
+	Resting       int // connections that are silent and hold little memory
 	Blocked       int // sessions that wait for room
 	Frames        uint64
 	RowsIn        uint64 // decoded, refused ones included
@@ -177,7 +182,7 @@ func (s *Stats) Unaccounted() int64 {
 
 // Stats takes a snapshot. It is cheap.
 func (g *Gateway) Stats() Stats {
-	stats := Stats{Connections: int(g.connections.Load())}
+	stats := Stats{Connections: int(g.connections.Load()), Resting: int(g.resting.Load())}
 	for _, sh := range g.shards {
 		sh.mu.Lock()
 		counts := sh.counts

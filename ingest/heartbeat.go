@@ -95,7 +95,15 @@ func (s *session) tick(now int64) (next int64) {
 		s.pinged = now
 		pingAt = now + beat
 	}
-	return min(dead, pingAt, s.progressAt)
+	next = min(dead, pingAt, s.progressAt)
+	if s.link.raw != nil && !s.link.drowsy.Load() {
+		restAt := heard + int64(g.cfg.RestAfter)
+		if now < restAt {
+			return min(next, restAt)
+		}
+		s.link.nod()
+	}
+	return next
 }
 
 // progressDue gives the session's progress if it is time to record it and

@@ -107,6 +107,14 @@ func (h *hub) claim(s *session) {
 	}
 }
 
+// attend has the timers look at a session that woke up, in time for its next rest.
+func (h *hub) attend(s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	due := &h.slots[s.slot].due
+	*due = min(*due, h.clock.now()+int64(s.gateway.cfg.RestAfter))
+}
+
 // current is the device's session that commands go to; nil: none.
 func (h *hub) current(device int32) *session {
 	h.mu.Lock()

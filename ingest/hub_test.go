@@ -123,8 +123,7 @@ func TestDropDeviceCatchesHandshakesUnderWay(t *testing.T) {
 	h := newHub(newClock())
 	g := &Gateway{metrics: newMetrics(), cfg: Config{}.withDefaults()}
 	late := func(id int32, token int64, begun int64) *session {
-		s := &session{gateway: g, device: Device{ID: id, TokenID: token}, begun: begun, link: newLink(fakeConn{}, nil, h.clock), flushing: true, flushed: make(chan struct{})}
-		s.ctx, s.cancel = t.Context(), func() {}
+		s := &session{gateway: g, device: Device{ID: id, TokenID: token}, begun: begun, link: newLink(fakeConn{}, nil, h.clock), flushing: true}
 		h.add(s)
 		return s
 	}

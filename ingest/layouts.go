@@ -84,7 +84,7 @@ func (s *session) resolve(entry *layoutEntry) error {
 	if err := s.ask(entry); err != nil {
 		return err
 	}
-	if err := s.shard.reserve(s.ctx, s, room); err != nil {
+	if err := s.shard.reserve(s.lifetime(), s, room); err != nil {
 		return err
 	}
 	s.room = room
@@ -95,15 +95,17 @@ func (s *session) resolve(entry *layoutEntry) error {
 func (s *session) ask(entry *layoutEntry) error {
 	s.hold()
 	defer s.resume()
+	ctx, end := s.waiting()
+	defer end()
 	pause := 100 * time.Millisecond
 	for {
-		stored, err := s.gateway.store.ResolveLayout(s.ctx, s.device.ID, &entry.layout)
+		stored, err := s.gateway.store.ResolveLayout(ctx, s.device.ID, &entry.layout)
 		switch {
 		case err == nil:
 			entry.stored, entry.known = stored, true
 			return nil
-		case s.ctx.Err() != nil:
-			return s.ctx.Err()
+		case s.ending.Load():
+			return s.lifetime().Err()
 		case errors.Is(err, ErrLayoutRefused):
 			entry.refused = wire.CodeUnsupported
 			s.gateway.cfg.Logger.Warn("layout refused by the store", "device", s.device.Name,
@@ -114,8 +116,8 @@ func (s *session) ask(entry *layoutEntry) error {
 			return nil
 		}
 		s.gateway.cfg.Logger.Warn("layout not resolved; trying again", "device", s.device.Name, "error", err)
-		if !sleep(s.ctx, pause) {
-			return s.ctx.Err()
+		if !sleep(ctx, pause) {
+			return s.lifetime().Err()
 		}
 		pause = min(2*pause, 5*time.Second)
 	}

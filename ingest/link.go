@@ -1,10 +1,14 @@
 package ingest
 
 import (
+	"bufio"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"mooring/ingest/door"
@@ -24,15 +28,27 @@ type link struct {
 
 	ahead    []byte // what net/http had read beyond the handshake
 	upgraded bool   // the handshake is answered; written before the reading begins
-	wanted   uint16 // the code gws wanted to close with; read goroutine only
+
+	raw syscall.RawConn // the socket to sleep on, see rest.go; nil: there is none
+
+	// Of the read goroutine alone.
+	reader  *bufio.Reader // gws's; nil at rest
+	unended int           // bytes handed to reader since the last message's end
+	resting bool          // gws's loop ends, or has ended, for a rest
+	woken   bool          // since the last rest no message has come in
+	brief   bool          // and a control frame has: that may have been all
+	wanted  uint16        // the code gws wanted to close with
+	peek    [1]byte
 
 	stopped atomic.Bool  // nothing is read any more
 	paused  atomic.Bool  // reading waits for the end
+	drowsy  atomic.Bool  // at rest, or asked to; see rest.go
 	heard   atomic.Int64 // when bytes last came in, by clock
 	sent    atomic.Int64 // when bytes last went out, by clock
 
-	parkOnce sync.Once
-	parked   chan struct{} // closed once reading waits for the end, or ended
+	mu     sync.Mutex
+	parked bool          // reading waits for the end, or has ended
+	told   chan struct{} // closed then; nil: nobody has asked
 }
 
 // clock counts nanoseconds since its start, without jumps; never 0, which stands
@@ -48,10 +64,13 @@ func (c clock) now() int64 { return int64(time.Since(c.start)) }
 func (c clock) wall(at int64) time.Time { return time.Now().Add(time.Duration(at - c.now())) }
 
 func newLink(conn net.Conn, ahead []byte, clock clock) *link {
-	l := &link{Conn: conn, clock: clock, ahead: ahead, parked: make(chan struct{})}
+	l := &link{Conn: conn, clock: clock, ahead: ahead}
 	now := clock.now()
 	l.heard.Store(now)
 	l.sent.Store(now)
+	if socket, ok := conn.(syscall.Conn); ok && canSleep {
+		l.raw, _ = socket.SyscallConn()
+	}
 	return l
 }
 
@@ -59,12 +78,7 @@ func newLink(conn net.Conn, ahead []byte, clock clock) *link {
 // line does not look like silence.
 func (l *link) Read(p []byte) (int, error) {
 	for {
-		if l.stopped.Load() {
-			return 0, io.EOF
-		}
-		if l.paused.Load() {
-			l.park()
-			<-l.session.ctx.Done()
+		if l.over() {
 			return 0, io.EOF
 		}
 		if len(l.ahead) > 0 {
@@ -72,20 +86,45 @@ func (l *link) Read(p []byte) (int, error) {
 			if l.ahead = l.ahead[n:]; len(l.ahead) == 0 {
 				l.ahead = nil
 			}
+			l.unended += n
 			return n, nil
+		}
+		if l.brief && l.unended == 0 { // back to rest at once: it was a Pong
+			l.resting = true
+			return 0, errRest
 		}
 		n, err := l.Conn.Read(p)
-		if l.stopped.Load() {
+		switch {
+		case l.stopped.Load():
 			return 0, io.EOF
-		}
-		if n > 0 {
+		case n > 0:
 			l.heard.Store(l.clock.now())
+			l.unended += n
 			return n, nil
-		}
-		if err != nil && !l.paused.Load() {
+		case err == nil || l.paused.Load():
+		case l.raw != nil && errors.Is(err, os.ErrDeadlineExceeded): // nod's
+			if l.unended == 0 {
+				l.resting = true
+				return 0, errRest
+			}
+			l.stir() // in the middle of a message
+		default:
 			return 0, err
 		}
 	}
+}
+
+// over tells whether reading has ended. If it was paused, it waits for that.
+func (l *link) over() bool {
+	if l.stopped.Load() {
+		return true
+	}
+	if l.paused.Load() {
+		l.park()
+		<-l.session.lifetime().Done()
+		return true
+	}
+	return false
 }
 
 // Write passes the handshake's answer on and swallows the rest.
@@ -93,7 +132,7 @@ func (l *link) Write(p []byte) (int, error) {
 	if !l.upgraded {
 		return l.Conn.Write(p)
 	}
-	if len(p) >= 4 && p[0] == 0x80|opClose {
+	if len(p) >= 4 && p[0] == 0x80|opClose && !l.resting {
 		l.wanted = uint16(p[2])<<8 | uint16(p[3])
 	}
 	return len(p), nil
@@ -104,7 +143,9 @@ func (l *link) Close() error {
 	if !l.upgraded {
 		return l.Conn.Close()
 	}
-	l.stopped.Store(true)
+	if !l.resting {
+		l.stopped.Store(true)
+	}
 	return nil
 }
 
@@ -114,13 +155,44 @@ func (l *link) stop() {
 	_ = l.SetReadDeadline(time.Unix(1, 0))
 }
 
-// pause makes Read wait for the session's end, also one that waits for bytes.
-func (l *link) pause() {
-	l.paused.Store(true)
-	_ = l.SetReadDeadline(time.Unix(1, 0))
+// SetDeadline does nothing once the handshake is answered: deadlines are the
+// session's then, and gws would move them when it takes up reading again.
+func (l *link) SetDeadline(at time.Time) error {
+	if l.upgraded {
+		return nil
+	}
+	return l.Conn.SetDeadline(at)
 }
 
-func (l *link) park() { l.parkOnce.Do(func() { close(l.parked) }) }
+// pause makes Read wait for the session's end, also one that waits for bytes.
+// The channel is closed once it does, or once reading has ended.
+func (l *link) pause() <-chan struct{} {
+	l.mu.Lock()
+	if l.told == nil {
+		l.told = make(chan struct{})
+		if l.parked {
+			close(l.told)
+		}
+	}
+	told := l.told
+	l.mu.Unlock()
+	l.paused.Store(true)
+	_ = l.SetReadDeadline(time.Unix(1, 0))
+	return told
+}
+
+// park answers pause.
+func (l *link) park() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.parked {
+		return
+	}
+	l.parked = true
+	if l.told != nil {
+		close(l.told)
+	}
+}
 
 // send writes what the session has to say.
 func (l *link) send(p []byte) error {

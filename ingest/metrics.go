@@ -77,6 +77,8 @@ func (m *metrics) register(registerer prometheus.Registerer, g *Gateway) error {
 	}
 	gauge("connections", "Connections held, handshakes under way included.",
 		func(s Stats) float64 { return float64(s.Connections) })
+	gauge("connections_resting", "Connections that are silent and hold little memory.",
+		func(s Stats) float64 { return float64(s.Resting) })
 	gauge("sessions_blocked", "Sessions that wait for room among the uncommitted rows.",
 		func(s Stats) float64 { return float64(s.Blocked) })
 	gauge("bytes_waiting", "Encoded bytes received and not yet committed.",

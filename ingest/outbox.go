@@ -153,9 +153,7 @@ func (s *session) compose(l *letter) bool {
 		return true
 	}
 	l.bytes = append(l.bytes, box.queue...)
-	if box.queue = box.queue[:0]; cap(box.queue) > 512 {
-		box.queue = nil
-	}
+	box.queue = nil // seldom used
 	if box.pong {
 		box.pong = false
 		l.bytes = appendMessage(l.bytes, opPong, box.pongFor)

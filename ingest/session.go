@@ -24,8 +24,6 @@ type session struct {
 	remote  string
 	link    *link
 	shard   *shard
-	ctx     context.Context
-	cancel  context.CancelFunc
 	begun   int64 // handshake's start, by clock: before the credential was checked
 
 	// Of the read goroutine alone.
@@ -58,6 +56,7 @@ type session struct {
 	number    atomic.Int64  // session number; 0 until opened
 	framed    atomic.Bool   // the first frame is in
 	blocked   atomic.Bool   // reading waits for us, not for the device
+	ending    atomic.Bool   // as closing, for who does not hold the lock
 	heartbeat atomic.Int64  // nanoseconds
 	acked     atomic.Uint64 // DATA frames covered by the last ACK composed
 	rowsRead  atomic.Uint64 // rows received so far
@@ -73,8 +72,9 @@ type session struct {
 	over       bool // the read goroutine is done
 	closed     bool // SessionLog.Close was called
 	ended      time.Time
-
-	flushed chan struct{} // closed once nothing will be written any more
+	flushed    chan struct{}      // closed once nothing will be written any more; set while closing
+	done       chan struct{}      // closed when the session begins to end; nil: nobody waits for that
+	cancel     context.CancelFunc // ends what waiting gave; nil: nothing is waited for
 }
 
 // tally counts what a session's frames brought; totals.
@@ -94,14 +94,15 @@ type settled struct {
 	abandoned bool   // the store gave some of it up
 }
 
-// run reads until the end, says farewell and cleans up. It is the connection's
-// goroutine.
-func (s *session) run(socket *gws.Conn) {
+// leave says farewell and cleans up, after the reading has ended.
+func (s *session) leave() {
 	defer s.gateway.sessions.Done()
-	s.read(socket)
 	s.link.park() // Stop waits for readers to rest or end
 	s.shut(s.readEnd())
-	<-s.flushed
+	s.mu.Lock()
+	flushed := s.flushed
+	s.mu.Unlock()
+	<-flushed
 
 	s.mu.Lock()
 	reason := s.reason
@@ -115,8 +116,9 @@ func (s *session) run(socket *gws.Conn) {
 	s.finish(reason)
 }
 
-// read is gws's loop under a recovery of our own: one frame whose 64-bit length
-// has its top bit set panics in gws outside of any recovery of its own.
+// read is gws's loop, until the connection's end or until it is to rest, under a
+// recovery of our own: one frame whose 64-bit length has its top bit set panics
+// in gws outside of any recovery of its own.
 func (s *session) read(socket *gws.Conn) {
 	defer func() {
 		fault := recover()
@@ -161,9 +163,7 @@ func (s *session) shut(reason CloseReason) {
 	if s.closing {
 		return
 	}
-	s.closing, s.reason = true, reason
-	s.link.stop()
-	s.cancel()
+	s.end(reason)
 	if s.flushing {
 		// The flusher may be waiting for a peer that does not read.
 		_ = s.link.SetWriteDeadline(time.Now().Add(s.gateway.cfg.CloseTimeout))
@@ -246,7 +246,8 @@ func (s *session) resume() {
 func (s *session) open(hello wire.Hello) bool {
 	g := s.gateway
 	s.hold()
-	ctx, cancel := context.WithTimeout(s.ctx, g.cfg.OpenTimeout)
+	waiting, end := s.waiting()
+	ctx, cancel := context.WithTimeout(waiting, g.cfg.OpenTimeout)
 	info, err := g.log.Open(ctx, SessionStart{
 		Device:    s.device,
 		Remote:    s.remote,
@@ -256,6 +257,7 @@ func (s *session) open(hello wire.Hello) bool {
 		Connected: s.link.clock.wall(s.begun),
 	})
 	cancel()
+	end()
 	s.resume()
 	switch {
 	case err == nil:
@@ -266,7 +268,7 @@ func (s *session) open(hello wire.Hello) bool {
 		s.shut(closeDisabled)
 		return false
 	default:
-		if s.ctx.Err() == nil {
+		if !s.ending.Load() {
 			if skipped, due := g.unrecorded.due(s.link.clock.now()); due {
 				g.cfg.Logger.Warn("session not recorded", "device", s.device.Name, "error", err, "others", skipped)
 			}

@@ -14,12 +14,11 @@ import (
 
 // loose is a session without a connection, for tests of the shard alone.
 func loose(sh *shard, id int32) *session {
-	g := &Gateway{metrics: sh.metrics, cfg: *sh.cfg, shards: []*shard{sh}, clock: newClock()}
+	g := &Gateway{metrics: sh.metrics, cfg: *sh.cfg, shards: []*shard{sh}, clock: newClock(), life: context.Background()}
 	s := &session{
 		gateway: g, device: Device{ID: id}, shard: sh, link: newLink(nil, nil, g.clock),
-		flushing: true, flushed: make(chan struct{}), maxReceive: maxServerMessage,
+		flushing: true, maxReceive: maxServerMessage,
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 

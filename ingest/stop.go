@@ -136,15 +136,16 @@ func (c comeback) millis(now int64) (least, most int) {
 // flush stops all reading and waits until what was read is settled.
 func (g *Gateway) flush(ctx context.Context) error {
 	sessions := g.hub.snapshot()
-	for _, s := range sessions {
+	parked := make([]<-chan struct{}, len(sessions))
+	for i, s := range sessions {
 		if s.number.Load() == 0 {
 			s.shut(closeDrain) // it may wait for the registry, and has nothing to lose
 		}
-		s.link.pause()
+		parked[i] = s.link.pause()
 	}
-	for _, s := range sessions {
+	for i := range sessions {
 		select {
-		case <-s.link.parked:
+		case <-parked[i]:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -105,7 +105,7 @@ func TestTLS(t *testing.T) {
 	name := string(make([]byte, 900))
 	for range 200_000 { // the kernel takes some megabytes
 		_ = sv.gateway.SendCommand(7, wire.Command{ID: 1, Name: name})
-		if s.ctx.Err() != nil {
+		if s.lifetime().Err() != nil {
 			break
 		}
 		time.Sleep(10 * time.Microsecond)

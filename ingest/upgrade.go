@@ -1,8 +1,6 @@
 package ingest
 
 import (
-	"bufio"
-	"context"
 	"log/slog"
 	"net"
 	"net/http"
@@ -67,7 +65,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request, device Device,
 	if speaks {
 		upgrader = g.upgrader
 	}
-	socket, err := upgrader.UpgradeFromConn(raw, bufio.NewReaderSize(raw, g.cfg.ReadBuffer), plainRequest(r, speaks))
+	socket, err := g.adopt(raw, upgrader, handshakeRequest(r.Header.Get("Sec-WebSocket-Key"), speaks))
 	if err != nil {
 		g.metrics.refusals.WithLabelValues("lost").Inc()
 		return false
@@ -76,14 +74,14 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request, device Device,
 	return g.begin(socket, raw, device, r.RemoteAddr, begun)
 }
 
-// plainRequest is the handshake as gws understands it: it looks at the first of
-// repeated headers only, and knows no extensions.
-func plainRequest(r *http.Request, speaks bool) *http.Request {
+// handshakeRequest is a handshake as gws understands it: it looks at the first
+// of repeated headers only, and knows no extensions.
+func handshakeRequest(key string, speaks bool) *http.Request {
 	header := http.Header{
 		"Connection":            {"Upgrade"},
 		"Upgrade":               {"websocket"},
 		"Sec-Websocket-Version": {"13"},
-		"Sec-Websocket-Key":     {r.Header.Get("Sec-WebSocket-Key")},
+		"Sec-Websocket-Key":     {key},
 	}
 	if speaks {
 		header.Set("Sec-WebSocket-Protocol", wire.Subprotocol)
@@ -102,14 +100,11 @@ func (g *Gateway) begin(socket *gws.Conn, raw *link, device Device, remote strin
 		begun:      begun,
 		reported:   -1,
 		maxReceive: maxServerMessage,
-		flushed:    make(chan struct{}),
 	}
-	s.ctx, s.cancel = context.WithCancel(g.life)
 	s.heartbeat.Store(int64(g.cfg.Heartbeat))
 	raw.session = s
 	if !g.enter(s) {
 		// Stop began while the handshake was under way.
-		s.cancel()
 		_ = raw.SetWriteDeadline(time.Now().Add(g.cfg.CloseTimeout))
 		_ = raw.send(appendClose(nil, closeDrain))
 		_ = raw.Conn.Close()

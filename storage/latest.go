@@ -32,12 +32,12 @@ type pair struct{ device, layout int32 }
 
 // reading is the last known value of a channel.
 type reading struct {
-	known  bool
 	time   int64 // µs since 1970
 	seq    uint64
-	isText bool
 	number float64
 	text   []byte
+	known  bool
+	isText bool
 }
 
 func (r *reading) before(time int64, seq uint64) bool {
@@ -174,8 +174,8 @@ func (p *pairState) take(r *run) {
 func (p *pairState) takeRow(row encodedRow) (full bool) {
 	length, vals := arrayElements(row.vals())
 	_, texts := arrayElements(row.texts())
-	for len(p.readings) < length {
-		p.readings = append(p.readings, reading{})
+	if len(p.readings) < length { // the layout decides, so mostly once: exactly as long as need be
+		p.readings = append(make([]reading, 0, length), p.readings...)[:length]
 	}
 	at, seq := row.time(), row.seq()
 	full = true
