@@ -106,6 +106,9 @@ func poolConfig(url string, connections int, sockets *sockets) (*pgxpool.Config,
 	if pooled.ConnConfig.RuntimeParams["application_name"] == "" {
 		pooled.ConnConfig.RuntimeParams["application_name"] = "mooring devices"
 	}
+	// Ours are bounded by their contexts. One that a role or database sets for
+	// everybody would also stay with a session after it was taken back.
+	pooled.ConnConfig.RuntimeParams["statement_timeout"] = "0"
 	return pooled, nil
 }
 

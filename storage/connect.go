@@ -95,6 +95,11 @@ func prepare(config *pgconn.Config, application string, s *sockets) {
 	config.ConnectTimeout = connectTimeout
 	maps.Copy(config.RuntimeParams, settings)
 	config.RuntimeParams["application_name"] = application
+	if application != readerApplication {
+		// We bound our statements ourselves. One that a role or database sets for
+		// everybody would also stay with a session after it was taken back.
+		config.RuntimeParams["statement_timeout"] = "0"
+	}
 }
 
 // connectWriter opens a connection of a writer's own.

@@ -38,9 +38,12 @@ type StoredReject struct {
 	Raw     []byte // beginning of the frame
 }
 
+// readerApplication is the name of a reader's connections.
+const readerApplication = "mooring reader"
+
 // OpenReader connects to a migrated database.
 func OpenReader(ctx context.Context, url string) (*Reader, error) {
-	pool, err := newPool(ctx, url, "mooring reader", new(sockets), 2)
+	pool, err := newPool(ctx, url, readerApplication, new(sockets), 2)
 	if err != nil {
 		return nil, err
 	}

@@ -14,14 +14,20 @@ import (
 func TestFaultConnectionEndedMidCopy(t *testing.T) {
 	t.Parallel()
 	s := faults.Start(t, faults.Options{
-		Expect: "a connection ended in the middle of a COPY stores nothing of it; the rows are written again over a new one",
+		Expect: "a connection ended, or a statement cancelled, in the middle of a COPY stores nothing of it; the rows are written again",
 	})
 	load := s.Load(faults.LoadOptions{Devices: 20, Rate: 3000})
-	for range 10 {
+	for round := range 10 {
 		load.AwaitAcked(500)
 		hold := s.HoldDuringCopy()
-		s.TerminateBackends(hold.Await(1))
-		s.Injected("connection ended mid-COPY")
+		held := hold.Await(1)
+		if round%2 == 0 {
+			s.TerminateBackends(held)
+			s.Injected("connection ended mid-COPY")
+		} else {
+			s.SQL("SELECT pg_cancel_backend(" + held[0] + ")")
+			s.Injected("COPY cancelled")
+		}
 		hold.Release()
 	}
 	load.AwaitAcked(500)

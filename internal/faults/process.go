@@ -35,11 +35,25 @@ func launch(stdout, stderr *os.File, environment []string, limits, path string, 
 		arguments = append([]string{"-c", limits + `; exec "$0" "$@"`, path}, arguments...)
 		path = "/bin/sh"
 	}
-	p := &process{ended: make(chan struct{})}
-	p.cmd = exec.CommandContext(context.Background(), path, arguments...) //nolint:gosec // our own programs
-	p.cmd.Env = append(os.Environ(), environment...)
-	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd := exec.CommandContext(context.Background(), path, arguments...) //nolint:gosec // our own programs
+	cmd.Env = append(os.Environ(), environment...)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	return begin(cmd)
+}
+
+// launchAs starts a program as another user; nil: as this one.
+func launchAs(account *syscall.Credential, directory string, log *os.File, path string, arguments ...string) (*process, error) {
+	cmd := exec.CommandContext(context.Background(), path, arguments...) //nolint:gosec // PostgreSQL's own program
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Dir = directory
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: account}
+	return begin(cmd)
+}
+
+func begin(cmd *exec.Cmd) (*process, error) {
+	p := &process{cmd: cmd, ended: make(chan struct{})}
+	cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Pdeathsig = true, syscall.SIGKILL
 	started := make(chan error, 1)
 	go func() {
 		defer close(p.ended)
@@ -52,7 +66,7 @@ func launch(stdout, stderr *os.File, environment []string, limits, path string, 
 		}
 	}()
 	if err := <-started; err != nil {
-		return nil, fmt.Errorf("faults: start %s: %w", path, err)
+		return nil, fmt.Errorf("faults: start %s: %w", cmd.Path, err)
 	}
 	return p, nil
 }
@@ -118,7 +132,7 @@ func run(tb testing.TB, path string, arguments ...string) (stdout []byte, code i
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	// See launch.
+	// See begin.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	err := cmd.Run()

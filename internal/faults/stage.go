@@ -26,6 +26,8 @@ type Options struct {
 	OwnPostgres bool
 	// Settings are of the own cluster's postgresql.conf.
 	Settings map[string]string
+	// Base is the folder that the own cluster is put into. Defaults to a fast one.
+	Base string
 	// Server is how the first server is started.
 	Server ServerOptions
 	// NoServer leaves starting it to the scenario.
@@ -72,7 +74,7 @@ func Start(tb testing.TB, options Options) *Stage {
 	s.Random = rand.New(rand.NewPCG(s.Seed, 0)) //nolint:gosec // to be repeated
 	tb.Logf("%s; seed %d", options.Expect, s.Seed)
 	if options.OwnPostgres {
-		s.Postgres = pgtest.Cluster(tb, pgtest.Options{Settings: options.Settings})
+		s.Postgres = pgtest.Cluster(tb, pgtest.Options{Settings: options.Settings, Base: options.Base})
 		s.DatabaseURL, s.SuperURL = s.Postgres.URL(), s.Postgres.SuperuserURL(tb)
 	} else {
 		s.DatabaseURL = pgtest.URL(tb)
@@ -244,4 +246,14 @@ func (s *Stage) stop() {
 			s.tb.Logf("server %s said last:\n%s", server.options.Name, tail(server.Log(), 40))
 		}
 	}
+}
+
+// Unable ends a scenario that the machine does not allow: skipped on a laptop,
+// failed on a build server.
+func Unable(tb testing.TB, what string, err error) {
+	tb.Helper()
+	if os.Getenv("CI") == "true" {
+		tb.Fatalf("faults: can't %s: %v", what, err)
+	}
+	tb.Skipf("faults: can't %s: %v", what, err)
 }

@@ -21,6 +21,7 @@ type Postgres struct {
 type Options struct {
 	Empty    bool              // no schema
 	Settings map[string]string // of postgresql.conf
+	Base     string            // folder to put the cluster into; "": a fast one
 }
 
 // Cluster starts a cluster for this test alone, with the newest schema in its
@@ -31,7 +32,7 @@ func Cluster(tb testing.TB, options ...Options) *Postgres {
 	if len(options) > 0 {
 		wanted = options[0]
 	}
-	cluster, err := start(wanted.Settings)
+	cluster, err := start(wanted.Settings, wanted.Base)
 	if err != nil {
 		unavailable(tb, err)
 	}

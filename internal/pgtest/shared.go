@@ -46,7 +46,7 @@ func sharedServer() (*server, error) {
 	if !shared.began {
 		shared.began = true
 		var cluster *embedded.Cluster
-		cluster, shared.err = start(nil)
+		cluster, shared.err = start(nil, "")
 		if shared.err == nil {
 			shared.server = &server{cluster: cluster}
 		}
@@ -68,13 +68,15 @@ func stopShared() error {
 	return err
 }
 
-// start starts a throwaway cluster.
-func start(settings map[string]string) (*embedded.Cluster, error) {
+// start starts a throwaway cluster in the base folder; "": wherever it is fast.
+func start(settings map[string]string, base string) (*embedded.Cluster, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	base, found := fastBase()
-	if !found {
-		base = publicBase()
+	if base == "" {
+		var found bool
+		if base, found = fastBase(); !found {
+			base = publicBase()
+		}
 	}
 	return embedded.Start(ctx, embedded.Config{
 		// Made and removed by Start and Stop.
