@@ -22,6 +22,7 @@ type progressLine struct {
 	Acked     uint64      `json:"rows_acknowledged"`
 	Refused   uint64      `json:"refused"`
 	Reboots   uint64      `json:"reboots"`
+	RecentP99 int64       `json:"ack_p99_us"` // of the acks since the line before; 0: there were none
 }
 
 // progressLog writes such a file.
@@ -45,6 +46,7 @@ func (l *progressLog) beside(people func(fleet.Progress), every time.Duration) (
 		line, err := json.Marshal(progressLine{
 			Time: time.Now().UnixMilli(), Phase: progress.Phase, Connected: progress.Connected,
 			Produced: progress.Produced, Acked: progress.Acked, Refused: progress.Refused, Reboots: progress.Reboots,
+			RecentP99: progress.RecentP99.Microseconds(),
 		})
 		if err == nil {
 			_, _ = l.file.Write(append(line, '\n')) // whoever watches misses a line; the run goes on

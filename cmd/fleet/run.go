@@ -20,6 +20,7 @@ type runCommand struct {
 	Channels int           `default:"5" placeholder:"N" group:"Load" help:"Channels of a row; from 6 on there are a bool and a text among them (${default})."`
 	For      time.Duration `default:"0" placeholder:"TIME" group:"Load" help:"How long devices measure, as 60s; 0: until Ctrl-C (${default})."`
 	Settle   time.Duration `default:"60s" placeholder:"TIME" group:"Load" help:"How long to wait afterwards for the last acks (${default})."`
+	Buffer   time.Duration `default:"2s" placeholder:"TIME" group:"Load" help:"For how long a device keeps rows that are not acknowledged, before it makes no more (${default})."`
 	Seed     uint64        `default:"1" placeholder:"N" group:"Load" help:"Decides values, times and the choice of faults (${default})."`
 	Faults   string        `enum:"none,light,heavy" default:"none" placeholder:"LEVEL" group:"Load" help:"What goes wrong on purpose: none, light or heavy (${default})."`
 
@@ -71,7 +72,7 @@ func (r *runCommand) Run(ctx context.Context, out *console) error {
 		URL: r.URL, Tokens: tokens, Rate: r.Rate, Rows: r.Rows, Channels: r.Channels,
 		For: r.For, Settle: r.Settle, Seed: r.Seed, Faults: fleet.Faults(r.Faults),
 		Refusals: r.Refusals, Share: r.Share, Clock: r.Clock,
-		BackoffScale: r.BackoffScale, Ledger: r.Ledger, TLS: config,
+		BackoffScale: r.BackoffScale, Buffer: r.Buffer, Ledger: r.Ledger, TLS: config,
 		OnProgress: report, ProgressEvery: every, Logger: out.logger(shown),
 	})
 	shown.finish()

@@ -47,6 +47,7 @@ type Progress struct {
 	Acked      uint64 `json:"rows_acknowledged"`
 	Refused    uint64 `json:"refused"`
 	Reboots    uint64 `json:"reboots"`
+	RecentP99  int64  `json:"ack_p99_us"` // of the last tenth of a second; 0: no acks
 }
 
 // Result is what fleet run printed in the end, as far as scenarios ask.

@@ -32,6 +32,8 @@ type Options struct {
 	Server ServerOptions
 	// NoServer leaves starting it to the scenario.
 	NoServer bool
+	// RowsGo says that stored rows are removed, as by retention.
+	RowsGo bool
 	// LacksMemory says that a server may die of a lack of memory.
 	LacksMemory bool
 	// Plain runs servers without the race detector whatever the tests do.
@@ -198,6 +200,7 @@ func (s *Stage) Verdict() Verdict {
 	if total.Acked == 0 {
 		s.tb.Error("nothing was acknowledged, so nothing was tested")
 	}
+	s.audit()
 	var peak int64
 	for _, server := range s.servers {
 		peak = max(peak, server.Peak())
@@ -233,6 +236,19 @@ func (s *Stage) verify(load *Load) Verdict {
 		s.tb.Fatalf("faults: the verdict: %v: %s", err, stdout)
 	}
 	return verdict
+}
+
+// audit fails the test if the books that the servers keep do not balance, or
+// differ from what is stored.
+func (s *Stage) audit() {
+	s.tb.Helper()
+	arguments := []string{"audit", "--database-url", s.DatabaseURL}
+	if !s.options.RowsGo {
+		arguments = append(arguments, "--recount")
+	}
+	if stdout, code := run(s.tb, program(s.tb, false, "mooring"), arguments...); code != 0 {
+		s.tb.Errorf("the books do not balance:\n%s", stdout)
+	}
 }
 
 // stop ends every process and shows what servers said if the test failed.

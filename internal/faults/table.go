@@ -37,7 +37,8 @@ func (r Row) String() string {
 
 var table struct {
 	sync.Mutex
-	rows []Row
+	rows  []Row
+	notes []string
 }
 
 func record(row Row) {
@@ -105,4 +106,11 @@ func writeSection(name, text string) error {
 	}
 	updated := string(content[:found[3]]) + text + string(content[found[6]:])
 	return os.WriteFile(reliability, []byte(updated), 0o644) //nolint:gosec // a document
+}
+
+// Note adds a line to the table of outages.
+func Note(line string) {
+	table.Lock()
+	defer table.Unlock()
+	table.notes = append(table.notes, line)
 }

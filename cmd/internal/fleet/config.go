@@ -67,6 +67,10 @@ type Config struct {
 	// faults don't leave a short run with devices that are away most of the
 	// time. Defaults to 1 without faults and 0.01 with them.
 	BackoffScale float64
+	// Buffer is for how long a device keeps rows that are not acknowledged; while
+	// its buffer is full, it makes no more. With Rate alone, and no more than
+	// 1,000,000 rows a device. Defaults to 2 s.
+	Buffer time.Duration
 	// Ledger is the file that Verify needs. Defaults to none.
 	Ledger string
 	// TLS is used for wss. Defaults to the system's roots.
@@ -91,6 +95,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Settle == 0 {
 		c.Settle = time.Minute
+	}
+	if c.Buffer == 0 {
+		c.Buffer = 2 * time.Second
 	}
 	if c.Faults == "" {
 		c.Faults = FaultsNone
@@ -129,8 +136,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("fleet: Rows: not within 1 to %d", wire.DefaultMaxRows)
 	case c.Channels < 1 || c.Channels > wire.DefaultMaxChannels:
 		return fmt.Errorf("fleet: Channels: not within 1 to %d", wire.DefaultMaxChannels)
-	case c.For < 0 || c.Settle < 0:
-		return errors.New("fleet: For, Settle: negative")
+	case c.For < 0 || c.Settle < 0 || c.Buffer < 0:
+		return errors.New("fleet: For, Settle, Buffer: negative")
 	case c.Share < 1 || c.Share > maxBoots:
 		return fmt.Errorf("fleet: Share: not within 1 to %d", maxBoots)
 	case c.Share > 1 && c.Faults != FaultsNone:

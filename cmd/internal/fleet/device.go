@@ -182,12 +182,12 @@ func scale(wait time.Duration, by float64) time.Duration {
 	return time.Duration(float64(wait) * by)
 }
 
-// bufferRows is what a device holds: some windows of frames, and two seconds of
-// rows. While the buffer is full, it makes no more.
+// bufferRows is what a device holds: some windows of frames, and what it makes
+// in Config.Buffer. While the buffer is full, it makes no more.
 func (d *device) bufferRows() int {
 	rows := 64 * int64(d.run.cfg.Rows)
 	if d.run.cfg.Rate > 0 {
-		rows = min(max(rows, 2_000_000/d.period), 100_000)
+		rows = min(max(rows, d.run.cfg.Buffer.Microseconds()/d.period), 1_000_000)
 	}
 	return int(rows)
 }

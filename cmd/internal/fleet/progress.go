@@ -32,12 +32,15 @@ type Progress struct {
 	// P50 and P99 are ack latencies since the start: from the sending of a frame
 	// to the arrival of its ack.
 	P50, P99 time.Duration
+	// RecentP99 is that of the acks since the last report; 0: there were none.
+	RecentP99 time.Duration
 }
 
-// latencies is a histogram of ack latencies, in microseconds.
+// latencies are histograms of ack latencies, in microseconds.
 type latencies struct {
 	mu        *sync.Mutex
 	histogram *hdrhistogram.Histogram
+	recent    *hdrhistogram.Histogram // since the last report
 }
 
 const (
@@ -46,14 +49,19 @@ const (
 )
 
 func newLatencies() latencies {
-	return latencies{mu: new(sync.Mutex), histogram: hdrhistogram.New(leastLatency, mostLatency, 2)}
+	return latencies{
+		mu:        new(sync.Mutex),
+		histogram: hdrhistogram.New(leastLatency, mostLatency, 2), recent: hdrhistogram.New(leastLatency, mostLatency, 2),
+	}
 }
 
 func (l *latencies) record(all []time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, latency := range all {
-		_ = l.histogram.RecordValue(min(max(latency.Microseconds(), leastLatency), mostLatency)) // within its range
+		value := min(max(latency.Microseconds(), leastLatency), mostLatency)
+		_ = l.histogram.RecordValue(value) // within its range
+		_ = l.recent.RecordValue(value)
 	}
 }
 
@@ -63,6 +71,18 @@ func (r *run) merged() *hdrhistogram.Histogram {
 	for i := range r.latencies {
 		r.latencies[i].mu.Lock()
 		all.Merge(r.latencies[i].histogram)
+		r.latencies[i].mu.Unlock()
+	}
+	return all
+}
+
+// recent is the histogram of all devices since it was asked for last.
+func (r *run) recent() *hdrhistogram.Histogram {
+	all := hdrhistogram.New(leastLatency, mostLatency, 2)
+	for i := range r.latencies {
+		r.latencies[i].mu.Lock()
+		all.Merge(r.latencies[i].recent)
+		r.latencies[i].recent.Reset()
 		r.latencies[i].mu.Unlock()
 	}
 	return all
@@ -79,7 +99,7 @@ func (r *run) report(phase Phase) {
 	progress := Progress{
 		Phase: phase, Elapsed: now.Sub(r.started), Devices: len(r.devices), Connected: int(r.online.Load()),
 		Produced: r.produced.Load(), Acked: acked, Refused: r.refused.Load(), Reboots: r.reboots.Load(),
-		P50: quantile(histogram, 50), P99: quantile(histogram, 99),
+		P50: quantile(histogram, 50), P99: quantile(histogram, 99), RecentP99: quantile(r.recent(), 99),
 	}
 	if since := now.Sub(r.reported).Seconds(); since > 0 {
 		progress.RowsPerSecond = float64(acked-r.reportedAcked) / since
