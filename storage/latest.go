@@ -18,13 +18,15 @@ import (
 // that device_layouts does not know", and the view looks there. Rows in the
 // order of time need no further mark. docs/decisions/033 tells it in full.
 const (
-	settleEvery       = 30 * time.Second // values of a pair that keeps sending
-	settleRows        = 5000             // sooner, after that many rows
-	closeAfter        = time.Minute      // silence after which a pair needs no mark
-	forgetAfter       = 10 * time.Minute // silence after which a pair leaves memory
-	trustMark         = 5 * time.Minute  // others may clear away marks of twice that age
-	lateSlack         = int64(time.Hour / time.Microsecond)
-	never       int64 = math.MaxInt64
+	settleEvery        = 30 * time.Second // values of a pair that keeps sending
+	settleRows         = 5000             // sooner, after that many rows
+	settleRate         = 100              // pairs a second: more wait longer than settleEvery (decision 090)
+	settleLatest       = 4 * time.Minute  // but not longer than this, so that marks stay younger than trustMark
+	closeAfter         = time.Minute      // silence after which a pair needs no mark
+	forgetAfter        = 10 * time.Minute // silence after which a pair leaves memory
+	trustMark          = 5 * time.Minute  // others may clear away marks of twice that age
+	lateSlack          = int64(time.Hour / time.Microsecond)
+	never        int64 = math.MaxInt64
 )
 
 // pair is a device and one of its layouts.

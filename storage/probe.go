@@ -115,6 +115,11 @@ func (p *Probe) Transactions(ctx context.Context) (int64, error) {
 	return p.number(ctx, "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()")
 }
 
+// LogPosition is how many bytes the database has ever written to its log.
+func (p *Probe) LogPosition(ctx context.Context) (int64, error) {
+	return p.number(ctx, "SELECT (pg_current_wal_insert_lsn() - '0/0')::int8")
+}
+
 // Setting is the value of a parameter, as SHOW prints it.
 func (p *Probe) Setting(ctx context.Context, name string) (string, error) {
 	row, err := p.ask(ctx, "SELECT current_setting($1)", name)

@@ -24,17 +24,24 @@ type settlement struct {
 	since    int64 // from here on a mark is still needed; never: none
 }
 
+// patience is how long values of a pair that keeps sending may wait: longer when
+// there are many pairs. t.mu is held.
+func (t *tracker) patience() time.Duration {
+	return min(max(settleEvery, time.Duration(len(t.pairs))*time.Second/settleRate), settleLatest)
+}
+
 // due takes up to settleChunk pairs out of the tracker whose values are to be
 // brought to the database. Pairs that were silent for long leave memory.
 func (t *tracker) due(now time.Time, all bool) []settlement {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var list []settlement
+	patience := t.patience()
 	for p, state := range t.pairs {
 		silent := now.Sub(state.lastWrite)
 		marked := state.openSince != never || state.lateFrom <= state.lateTo
 		closing := state.writing == 0 && (all || silent >= closeAfter)
-		wanted := state.rows > 0 && (all || state.rows >= settleRows || now.Sub(state.dirty) >= settleEvery) ||
+		wanted := state.rows > 0 && (all || state.rows >= settleRows || now.Sub(state.dirty) >= patience) ||
 			marked && closing
 		switch {
 		case !wanted && state.rows == 0 && !marked && state.writing == 0 && silent >= forgetAfter:

@@ -21,8 +21,9 @@ type benchCommand struct {
 	Connections   int           `placeholder:"N" group:"Size" help:"Connections of idle and storm (default: what the limit of open files allows, 25,000 at most)."`
 	IdleFor       time.Duration `default:"15s" placeholder:"TIME" group:"Size" help:"How long idle connections are watched (${default})."`
 	Growth        []int         `sep:"," placeholder:"N,…" group:"Size" help:"Numbers of devices of growth, rising (default: 100,10000,100000)."`
-	TurnFrames    int           `default:"1" placeholder:"N" group:"Size" help:"Frames that a device of the larger fleets of growth sends when it is its turn (${default})."`
+	TurnFrames    int           `default:"16" placeholder:"N" group:"Size" help:"Frames that a device of the larger fleets of growth sends when it is its turn (${default})."`
 	GrowthWarm    time.Duration `default:"10s" placeholder:"TIME" group:"Size" help:"How long the larger fleets of growth send before they are measured (${default})."`
+	PerServer     int           `placeholder:"N" group:"Size" help:"Connections of the larger fleets of growth that one server takes; with more devices there are more servers (default: what the limit of open files allows)."`
 	StoredRows    int           `default:"50000000" placeholder:"N" group:"Size" help:"Rows that growth stores beforehand, some 10 GB; 0: leave that out (${default})."`
 	StorageRows   int           `default:"1000000" placeholder:"N" group:"Size" help:"Rows that storage writes for each size (${default})."`
 	Quiet         time.Duration `default:"11s" placeholder:"TIME" group:"Size" help:"How long storm waits for PostgreSQL's counters (${default})."`
@@ -51,7 +52,7 @@ func (b *benchCommand) Run(ctx context.Context, out *console) error {
 	report, err := bench.Run(ctx, bench.Config{
 		Scenarios: b.Scenarios, For: b.For, Rounds: b.Rounds, Devices: b.Devices, OneRowDevices: b.OneRowDevices,
 		SteadyDevices: b.SteadyDevices, SteadyRate: b.SteadyRate, Connections: b.Connections, IdleFor: b.IdleFor,
-		Growth: b.Growth, TurnFrames: b.TurnFrames, GrowthWarm: b.GrowthWarm, StoredRows: b.StoredRows,
+		Growth: b.Growth, TurnFrames: b.TurnFrames, GrowthWarm: b.GrowthWarm, PerServer: b.PerServer, StoredRows: b.StoredRows,
 		StorageRows: b.StorageRows, Quiet: b.Quiet,
 		Writers: b.Writers, Linger: b.Linger, Directory: b.Dir, Settings: b.Setting, ProfileDirectory: b.Profiles,
 		OnProgress: func(what string) { fmt.Fprintf(out.stderr, "%5.0f s  %s\n", time.Since(begun).Seconds(), what) },

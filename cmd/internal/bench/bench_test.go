@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"os"
 	"slices"
 	"testing"
@@ -143,4 +144,20 @@ func TestText(t *testing.T) {
 		texts = append(texts, text(number))
 	}
 	require.True(t, slices.Equal([]string{"0.500", "12.3", "999.0", "1,234,567", "-1,234"}, texts), texts)
+}
+
+// TestTableMarksWhatHolds holds a figure against its bound.
+func TestTableMarksWhatHolds(t *testing.T) {
+	t.Parallel()
+	s := Scenario{Name: "made up"}
+	s.want("enough", 0.85, atLeast(0.85))
+	s.want("too little", 0.84, atLeast(0.85))
+	s.want("too much", 5.1, atMost(5))
+	s.want("no number", math.NaN(), atMost(5))
+	var table bytes.Buffer
+	(&Report{Scenarios: []Scenario{s}}).Print(&table)
+	require.Regexp(t, `enough +0.850 +≥ 0.850 +yes`, table.String())
+	require.Regexp(t, `too little +0.840 +≥ 0.850 +no`, table.String())
+	require.Regexp(t, `too much +5.100 +≤ 5.000 +no`, table.String())
+	require.Regexp(t, `no number +– +≤ 5.000 +no`, table.String())
 }

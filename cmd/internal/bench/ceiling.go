@@ -18,6 +18,7 @@ type series struct {
 	ids    []int32
 	base   int64
 	batch  int // rows
+	burst  int // frames of one device together; 0: as many as fit
 	cursor int
 	next   []uint64 // by device, number of the next row
 	rows   []byte
@@ -44,6 +45,9 @@ func (b *bench) series(ctx context.Context, s shape, count, batch, part, parts i
 // fill encodes the next batch, valid until the next call.
 func (s *series) fill() (rows []byte, count int) {
 	together := max(1, s.batch/max(1, len(s.ids))/s.shape.rows) * s.shape.rows
+	if s.burst > 0 {
+		together = s.burst * s.shape.rows
+	}
 	s.rows = s.rows[:0]
 	for count < s.batch {
 		for range together {
@@ -62,14 +66,24 @@ func (s *series) fill() (rows []byte, count int) {
 // connections, in batches of this size, into an empty table, with nothing else
 // running.
 func (b *bench) ceiling(ctx context.Context, s shape, devices, batch, connections int) (l limit, err error) {
+	return b.ceilingOfBursts(ctx, s, devices, batch, 0, connections)
+}
+
+// ceilingOfBursts is ceiling with so many frames of each device together.
+func (b *bench) ceilingOfBursts(ctx context.Context, s shape, devices, batch, burst, connections int) (l limit, err error) {
 	if err := b.fresh(ctx); err != nil {
 		return l, err
+	}
+	if burst > 0 { // every device has its place in the index, as with a server
+		if _, _, err := b.copyFor(ctx, s, devices, batch, 1, connections, 0, devices*s.rows); err != nil {
+			return l, err
+		}
 	}
 	before, err := treeTime(b.cluster.Info().PID)
 	if err != nil {
 		return l, err
 	}
-	rows, elapsed, err := b.copyFor(ctx, s, devices, batch, connections, b.cfg.For, 0)
+	rows, elapsed, err := b.copyFor(ctx, s, devices, batch, burst, connections, b.cfg.For, 0)
 	if err != nil {
 		return l, err
 	}
@@ -87,13 +101,14 @@ type limit struct {
 
 // copyFor copies until a time is over, or, if enough is not 0, so many rows are
 // stored.
-func (b *bench) copyFor(ctx context.Context, s shape, devices, batch, connections int, length time.Duration, enough int) (rows int, elapsed time.Duration, err error) {
+func (b *bench) copyFor(ctx context.Context, s shape, devices, batch, burst, connections int, length time.Duration, enough int) (rows int, elapsed time.Duration, err error) {
 	var parts []*series
 	for part := range connections {
 		made, err := b.series(ctx, s, devices, max(1, batch), part, connections)
 		if err != nil {
 			return 0, 0, err
 		}
+		made.burst = burst
 		parts = append(parts, made)
 	}
 	counts, faults := make([]int, connections), make([]error, connections)

@@ -34,7 +34,7 @@ type Config struct {
 	// 10,000 and 100,000.
 	Growth []int
 	// TurnFrames is how many frames a device of the larger fleets of growth sends
-	// when it is its turn. Defaults to 1.
+	// when it is its turn. Defaults to its window, 16.
 	TurnFrames int
 	// GrowthWarm is how long the larger fleets send before they are measured.
 	// Defaults to 10 s.
@@ -118,7 +118,7 @@ func (c Config) withDefaults() (Config, error) {
 	if len(c.Growth) == 0 {
 		c.Growth = []int{100, 10_000, 100_000}
 	}
-	orDefault(&c.TurnFrames, 1)
+	orDefault(&c.TurnFrames, steadyWindow)
 	orDefault(&c.GrowthWarm, 10*time.Second)
 	orDefault(&c.PerServer, most)
 	orDefault(&c.StorageRows, 1_000_000)

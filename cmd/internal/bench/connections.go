@@ -202,7 +202,9 @@ func (b *bench) idle(ctx context.Context) (s Scenario, err error) {
 	}
 	percent := func(used time.Duration) float64 { return 100 * used.Seconds() / b.cfg.IdleFor.Seconds() }
 	s.add("connections", float64(count))
-	s.addAgainst("rss_bytes_per_connection", ours.perConnection, "bare_rss_bytes_per_connection")
+	s.Figures = append(s.Figures, Figure{
+		Name: "rss_bytes_per_connection", Value: ours.perConnection, Against: "bare_rss_bytes_per_connection", Wanted: atMost(8192),
+	})
 	s.add("bare_rss_bytes_per_connection", floor.perConnection)
 	s.addAgainst("rss_uncollected_bytes_per_connection", ours.uncollected, "bare_rss_uncollected_bytes_per_connection")
 	s.add("bare_rss_uncollected_bytes_per_connection", floor.uncollected)
@@ -253,15 +255,18 @@ func (b *bench) storm(ctx context.Context) (s Scenario, err error) {
 	s.add("connections", float64(count))
 	s.addAgainst("seconds_until_all_acked", took.took.Seconds(), "bare_handshake_seconds")
 	s.add("bare_handshake_seconds", floor.took.Seconds())
-	s.add("ratio", took.took.Seconds()/floor.took.Seconds())
+	s.want("ratio", took.took.Seconds()/floor.took.Seconds(), atMost(1.5))
 	s.addAgainst("handshakes_per_s", float64(count)/took.took.Seconds(), "bare_handshakes_per_s")
 	s.add("bare_handshakes_per_s", float64(count)/floor.took.Seconds())
 	s.add("queries", float64(took.queries))
-	s.add("queries_per_connection", float64(took.queries)/float64(count))
+	s.want("queries_per_connection", float64(took.queries)/float64(count), atMost(1))
 	s.add("refused_for_now", float64(c.refused.Load()))
-	s.add("gateway_cpu_s", used.gateway.Seconds())
-	s.add("postgres_cpu_s", used.postgres.Seconds())
-	s.add("generator_cpu_s", used.generator.Seconds())
+	used.addTo(&s, "")
+	peak, err := memory(server.pid(), "VmHWM")
+	if err != nil {
+		return s, err
+	}
+	s.add("gateway_peak_bytes", float64(peak))
 	s.note("clock from when the last connection is dropped until the last row sent after reconnecting is acknowledged; bare: until the last handshake is answered; %d handshakes under way at a time; queries: transactions that PostgreSQL counted, the %v before and after included", dialers, b.cfg.Quiet)
 	return s, nil
 }

@@ -38,17 +38,21 @@ func (b *bench) growth(ctx context.Context) (s Scenario, err error) {
 		return s, err
 	}
 	base = few.and(&again)
-	b.addSize(&s, fewest, &base)
+	if err := b.addSize(ctx, &s, fewest, &base); err != nil {
+		return s, err
+	}
 	most, ratio := fewest, 1.0
 	for i := range sizes {
 		most = b.cfg.Growth[i+1]
-		b.addSize(&s, most, &sizes[i])
+		if err := b.addSize(ctx, &s, most, &sizes[i]); err != nil {
+			return s, err
+		}
 		ratio = sizes[i].rowsPerSecond() / base.rowsPerSecond()
 	}
 	s.add("most_devices", float64(most))
 	s.add("ratio_most_devices", ratio)
 	if most >= manyDevices {
-		s.add("ratio_100k_devices", ratio)
+		s.want("ratio_100k_devices", ratio, atLeast(0.75))
 	}
 	s.note("%d devices keep their windows full, before and after the larger fleets, of which as many frames of %d rows are under way in all (%d): each device sends %d, and the next in line when they are acknowledged; all are connected all the time",
 		fewest, tenRows.rows, standingFrames, b.cfg.TurnFrames)
@@ -58,15 +62,23 @@ func (b *bench) growth(ctx context.Context) (s Scenario, err error) {
 	return s, err
 }
 
-// addSize adds what was measured with so many devices.
-func (b *bench) addSize(s *Scenario, count int, o *outcome) {
+// addSize adds what was measured with so many devices, and measures what plain
+// COPY of their rows reaches.
+func (b *bench) addSize(ctx context.Context, s *Scenario, count int, o *outcome) error {
+	b.say("growth: plain COPY of the rows of %d devices", count)
+	ceiling, err := b.ceilingOfBursts(ctx, tenRows, count, int(o.batchRows), b.cfg.TurnFrames, 2)
+	if err != nil {
+		return err
+	}
 	add := func(name string, value float64) { s.add(fmt.Sprintf("%s_%d_devices", name, count), value) }
-	add("rows_per_s", o.rowsPerSecond())
+	s.addAgainst(fmt.Sprintf("rows_per_s_%d_devices", count), o.rowsPerSecond(), fmt.Sprintf("ceiling2_rows_per_s_%d_devices", count))
+	add("ceiling2_rows_per_s", ceiling.rowsPerSecond)
+	add("ceiling2_postgres_cpu_us_per_row", ceiling.perRow)
 	add("gateway_cpu_us_per_row", o.perRow(o.used.gateway))
 	add("postgres_cpu_us_per_row", o.perRow(o.used.postgres))
 	add("generator_cpu_us_per_row", o.perRow(o.used.generator))
-	add("batch_rows", o.batchRows)
-	add("gateway_peak_bytes", float64(o.peak))
+	o.addSuffixed(s, fmt.Sprintf("_%d_devices", count))
+	return nil
 }
 
 // few measures a fleet that keeps its windows full, on an empty table.
@@ -132,6 +144,10 @@ func (s *swarm) measure(ctx context.Context, name string) (o outcome, err error)
 	if err != nil {
 		return o, err
 	}
+	wal, err := b.probe.LogPosition(ctx)
+	if err != nil {
+		return o, err
+	}
 	before, err := readUsage(b.cluster.Info().PID, s.servers, s.generators)
 	if err != nil {
 		return o, err
@@ -153,6 +169,10 @@ func (s *swarm) measure(ctx context.Context, name string) (o outcome, err error)
 		return o, err
 	}
 	o.used = after.since(before)
+	if o.wal, err = b.probe.LogPosition(ctx); err != nil {
+		return o, err
+	}
+	o.wal -= wal
 	sum, count, err := s.batches(ctx)
 	if err != nil {
 		return o, err

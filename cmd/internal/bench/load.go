@@ -161,6 +161,7 @@ type outcome struct {
 	batchRows float64 // mean
 	peak      int64   // the server's memory, bytes
 	turns     uint64  // of a swarm
+	wal       int64   // bytes that PostgreSQL logged
 }
 
 func (o *outcome) rowsPerSecond() float64 { return float64(o.rows) / o.elapsed.Seconds() }
@@ -172,12 +173,24 @@ func (o *outcome) perRow(used time.Duration) float64 {
 
 // addTo adds what all loads have in common.
 func (o *outcome) addTo(s *Scenario) {
-	s.add("gateway_cpu_s", o.used.gateway.Seconds())
-	s.add("postgres_cpu_s", o.used.postgres.Seconds())
-	s.add("generator_cpu_s", o.used.generator.Seconds())
-	s.add("measured_s", o.elapsed.Seconds())
-	s.add("batch_rows", o.batchRows)
-	s.add("gateway_peak_bytes", float64(o.peak))
+	o.addSuffixed(s, "")
+}
+
+// addSuffixed is addTo for one of several loads of a scenario.
+func (o *outcome) addSuffixed(s *Scenario, suffix string) {
+	o.used.addTo(s, suffix)
+	s.add("measured_s"+suffix, o.elapsed.Seconds())
+	s.add("batch_rows"+suffix, o.batchRows)
+	s.add("wal_bytes_per_row"+suffix, float64(o.wal)/float64(o.rows))
+	s.add("gateway_peak_bytes"+suffix, float64(o.peak))
+}
+
+// addTo adds the processor time of the three, and the generator's share of it.
+func (u usage) addTo(s *Scenario, suffix string) {
+	s.add("gateway_cpu_s"+suffix, u.gateway.Seconds())
+	s.add("postgres_cpu_s"+suffix, u.postgres.Seconds())
+	s.add("generator_cpu_s"+suffix, u.generator.Seconds())
+	s.add("generator_cpu_share"+suffix, u.generator.Seconds()/(u.gateway+u.postgres+u.generator).Seconds())
 }
 
 // and joins two measurements of the same load.
@@ -187,6 +200,7 @@ func (o *outcome) and(other *outcome) outcome {
 	}
 	joined := outcome{rows: o.rows + other.rows, elapsed: o.elapsed + other.elapsed, peak: max(o.peak, other.peak)}
 	joined.batchRows = (o.batchRows + other.batchRows) / 2
+	joined.turns, joined.wal = o.turns+other.turns, o.wal+other.wal
 	joined.used.gateway = o.used.gateway + other.used.gateway
 	joined.used.postgres = o.used.postgres + other.used.postgres
 	joined.used.generator = o.used.generator + other.used.generator
@@ -208,6 +222,10 @@ func (b *bench) measure(ctx context.Context, server *child, l *load, name string
 	if err != nil {
 		return o, err
 	}
+	wal, err := b.probe.LogPosition(ctx)
+	if err != nil {
+		return o, err
+	}
 	before, err := readUsage(b.cluster.Info().PID, []*child{server}, nil)
 	if err != nil {
 		return o, err
@@ -226,6 +244,10 @@ func (b *bench) measure(ctx context.Context, server *child, l *load, name string
 		return o, err
 	}
 	o.used = after.since(before)
+	if o.wal, err = b.probe.LogPosition(ctx); err != nil {
+		return o, err
+	}
+	o.wal -= wal
 	sum, count, err := batches(ctx, server.address)
 	if err != nil {
 		return o, err

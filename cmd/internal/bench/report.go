@@ -18,6 +18,25 @@ type Figure struct {
 	// Against names the figure of the same scenario that is its ceiling or
 	// floor; empty: none.
 	Against string
+	// Wanted is a bound that the figure is to keep; nil: none.
+	Wanted *Bound
+}
+
+// Bound is what a figure is to reach, or not to pass.
+type Bound struct {
+	Value  float64
+	AtMost bool // else at least
+}
+
+func atLeast(value float64) *Bound { return &Bound{Value: value} }
+func atMost(value float64) *Bound  { return &Bound{Value: value, AtMost: true} }
+
+// holds tells whether a value keeps it. A value that is no number does not.
+func (b *Bound) holds(value float64) bool {
+	if b.AtMost {
+		return value <= b.Value
+	}
+	return value >= b.Value
 }
 
 // Scenario is what was measured in one of them, in the order of the table.
@@ -33,6 +52,11 @@ func (s *Scenario) add(name string, value float64) {
 
 func (s *Scenario) addAgainst(name string, value float64, against string) {
 	s.Figures = append(s.Figures, Figure{Name: name, Value: value, Against: against})
+}
+
+// want adds a figure and what it is to keep.
+func (s *Scenario) want(name string, value float64, bound *Bound) {
+	s.Figures = append(s.Figures, Figure{Name: name, Value: value, Wanted: bound})
 }
 
 func (s *Scenario) note(format string, args ...any) {
@@ -94,11 +118,21 @@ func (r *Report) Print(w io.Writer) {
 				beside = figure.Against + " " + text(limit)
 				ratio = strconv.FormatFloat(figure.Value/limit, 'f', 2, 64)
 			}
-			rows = append(rows, []string{name, figure.Name, text(figure.Value), beside, ratio})
+			wanted, holds := "", ""
+			if bound := figure.Wanted; bound != nil {
+				wanted, holds = "≥ "+text(bound.Value), "no"
+				if bound.AtMost {
+					wanted = "≤ " + text(bound.Value)
+				}
+				if bound.holds(figure.Value) {
+					holds = "yes"
+				}
+			}
+			rows = append(rows, []string{name, figure.Name, text(figure.Value), beside, ratio, wanted, holds})
 			name = ""
 		}
 	}
-	terminal.Table(w, []string{"scenario", "figure", "measured", "beside", "ratio"}, rows)
+	terminal.Table(w, []string{"scenario", "figure", "measured", "beside", "ratio", "wanted", "holds"}, rows)
 	for _, scenario := range r.Scenarios {
 		for _, note := range scenario.Notes {
 			fmt.Fprintf(w, "%s: %s\n", scenario.Name, note)

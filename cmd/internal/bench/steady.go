@@ -61,9 +61,11 @@ func (b *bench) steady(ctx context.Context) (s Scenario, err error) {
 		return s, err
 	}
 	quantile := func(q float64) float64 { return float64(p.latency.ValueAtQuantile(q)) / 1000 }
-	s.add("rows_per_s", o.rowsPerSecond())
-	s.addAgainst("ack_p50_ms", quantile(50), "lone_commit_ms")
-	s.addAgainst("ack_p99_ms", quantile(99), "lone_commit_ms")
+	s.addAgainst("rows_per_s", o.rowsPerSecond(), "asked_rows_per_s")
+	s.add("asked_rows_per_s", float64(b.cfg.SteadyRate))
+	s.Figures = append(s.Figures,
+		Figure{Name: "ack_p50_ms", Value: quantile(50), Against: "lone_commit_ms", Wanted: atMost(5)},
+		Figure{Name: "ack_p99_ms", Value: quantile(99), Against: "lone_commit_ms", Wanted: atMost(50)})
 	s.addAgainst("ack_p999_ms", quantile(99.9), "lone_commit_ms")
 	s.add("lone_commit_ms", float64(lone.Microseconds())/1000)
 	s.add("late_frames", float64(p.late))
