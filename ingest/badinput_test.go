@@ -222,6 +222,8 @@ var rowsTestedElsewhere = map[string]string{
 	"H14": "TestHandshakeAnswersHonestly", "H15": "TestSlowHandshakes",
 	"M1": "TestFirstFrameMustComeInTime", "M2": "TestBadInputText", "M3": "TestTrapOversizeIsRefusedByItsHeader",
 	"M4": "TestTrapFourteenBytesDoNotKillTheServer", "M5": "TestTrapWebSocketBreaches",
+	"M24": "TestAttackFrames", "M25": "TestAttackFrames", "M26": "TestGuardEndsAMessageThatTrickles", "M27": "TestAttackFrames",
+	"H16": "TestAttackHandshake",
 	"M21": "TestHeartbeatFindsADeadLink", "M20": "TestBadInputHello", "M22": "TestBadInputHello",
 	"L15": "TestLayoutTheStoreRefuses", "D36": "TestAckTellsDuplicatesAndPoisonApart",
 }

@@ -42,6 +42,9 @@ var (
 	closeSecondHello  = CloseReason{Code: wire.CloseBadFrame, Text: "HELLO must be the first frame", Label: "bad_frame", goAway: true}
 	closeServersFrame = CloseReason{Code: wire.CloseUnknownType, Text: "a frame that only servers send", Label: "unknown_type", goAway: true}
 	closeTooLarge     = CloseReason{Code: wire.CloseTooLarge, Text: "a message larger than max_frame", Label: "too_large", goAway: true}
+	closeFragments    = CloseReason{Code: wire.CloseTooLarge, Text: "a message in more fragments than are taken", Label: "fragments", goAway: true}
+	closeSlowMessage  = CloseReason{Code: wire.CloseHeartbeat, Text: "a message took longer than is allowed", Label: "slow_message", goAway: true}
+	closeFlood        = CloseReason{Code: wire.CloseQuota, Text: "more frames other than DATA than a device may send", Label: "flood", goAway: true}
 	closeText         = CloseReason{Code: wire.CloseText, Text: "a text message; frames are binary messages", Label: "text", goAway: true}
 	closeUnauthorized = CloseReason{Code: wire.CloseUnauthenticated, Text: "the credential was revoked or has expired", Label: "revoked", goAway: true}
 	closeDisabled     = CloseReason{Code: wire.CloseDisabled, Text: "the device was disabled", Label: "disabled", goAway: true}

@@ -54,6 +54,17 @@ type Config struct {
 	// MaxFrame is the largest message taken, in bytes, 256 to 65,536. Defaults
 	// to 16,384.
 	MaxFrame int
+	// MaxFragments is the number of WebSocket fragments a message may come in;
+	// empty ones never reach MaxFrame. Defaults to 1,024.
+	MaxFragments int
+	// MessageTimeout is how long a message, or a control frame, may take from its
+	// first byte to its last; time in which the gateway does not read is not
+	// counted. Found within ProgressInterval. Defaults to 2 min.
+	MessageTimeout time.Duration
+	// ControlRate is the number of frames other than DATA, WebSocket Pings and
+	// Pongs included, that a device may send a second for long; those of 20 s may
+	// come at once. Defaults to 20.
+	ControlRate int
 	// Window is the number of DATA frames a device may have unacknowledged.
 	// Defaults to 16.
 	Window int
@@ -135,6 +146,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.Heartbeat, 30*time.Second)
 	orDefault(&c.Spread, 30*time.Second)
 	orDefault(&c.MaxFrame, 16<<10)
+	orDefault(&c.MaxFragments, 1024)
+	orDefault(&c.MessageTimeout, 2*time.Minute)
+	orDefault(&c.ControlRate, 20)
 	orDefault(&c.Window, 16)
 	if c.Oldest.IsZero() {
 		orDefault(&c.OldestAge, 365*24*time.Hour)
@@ -177,6 +191,9 @@ func (c Config) validate() error {
 	need(c.Spread > 0 && c.Spread <= 65_535*time.Second && c.Spread%time.Second == 0,
 		"Spread", "a whole number of seconds up to 65,535", c.Spread)
 	need(c.MaxFrame >= 256 && c.MaxFrame <= 64<<10, "MaxFrame", "256 to 65536", c.MaxFrame)
+	need(c.MaxFragments >= 1 && c.MaxFragments <= 1<<20, "MaxFragments", "1 to 1048576", c.MaxFragments)
+	need(c.MessageTimeout > 0, "MessageTimeout", "positive", c.MessageTimeout)
+	need(c.ControlRate >= 1 && c.ControlRate <= 1_000_000, "ControlRate", "1 to 1000000", c.ControlRate)
 	need(c.Window >= 1 && c.Window <= 1024, "Window", "1 to 1024", c.Window)
 	need(c.OldestAge >= 0, "OldestAge", "positive", c.OldestAge)
 	need(c.NewestAhead > 0, "NewestAhead", "positive", c.NewestAhead)

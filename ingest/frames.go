@@ -68,6 +68,10 @@ func (s *session) message(message *gws.Message) {
 		s.link.visit.End()
 		s.link.visit = nil
 	}
+	if kind != wire.FrameData && !s.link.guard.spend(s.link.clock.now(), &s.gateway.cfg) {
+		s.shut(closeFlood)
+		return
+	}
 	if kind == wire.FrameHello {
 		s.hello(frame)
 		return

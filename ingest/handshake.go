@@ -24,6 +24,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if g.door.ViaProxy(r) {
 		r.RemoteAddr = from.String() // what is logged and recorded of this request from now on
 	}
+	if r.ContentLength != 0 {
+		// It will be refused, and net/http would wait for the rest of the body.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.cfg.CloseTimeout))
+	}
 	if bad := g.admit(from); bad != nil {
 		g.refuse(w, bad)
 		return
@@ -98,6 +102,9 @@ func (g *Gateway) checkRequest(r *http.Request) (speaks bool, bad *refusal) {
 	case !headerHas(r.Header, "Upgrade", "websocket") || !headerHas(r.Header, "Connection", "upgrade"):
 		return false, refuse(http.StatusUpgradeRequired, "no_upgrade",
 			"this is a WebSocket endpoint: send Connection: Upgrade and Upgrade: websocket")
+	case len(r.Header.Values("Sec-WebSocket-Key")) > 1 || len(r.Header.Values("Sec-WebSocket-Version")) > 1:
+		return false, refuse(http.StatusBadRequest, "repeated", // RFC 6455 §11.3.1, §11.3.5
+			"Sec-WebSocket-Key and Sec-WebSocket-Version may stand once only")
 	case r.Header.Get("Sec-WebSocket-Version") != "13":
 		return false, refuse(http.StatusUpgradeRequired, "ws_version", "Sec-WebSocket-Version must be 13")
 	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:

@@ -76,6 +76,15 @@ func (s *session) tick(now int64) (next int64) {
 		heard = now // it is we who do not read
 	}
 	dead := heard + deadAfter(beat)
+	began := s.link.guard.began.Load()
+	if began == 0 || blocked {
+		began = now // no message is under way, or it is we who do not read
+	}
+	overdue := began + int64(g.cfg.MessageTimeout)
+	if now >= overdue {
+		s.shut(closeSlowMessage)
+		return math.MaxInt64
+	}
 	if now >= dead {
 		g.metrics.heartbeatsMissed.Inc()
 		s.shut(closeHeartbeat)
@@ -95,7 +104,7 @@ func (s *session) tick(now int64) (next int64) {
 		s.pinged = now
 		pingAt = now + beat
 	}
-	next = min(dead, pingAt, s.progressAt)
+	next = min(dead, overdue, pingAt, s.progressAt)
 	if s.link.raw != nil && !s.link.drowsy.Load() {
 		restAt := heard + int64(g.cfg.RestAfter)
 		if now < restAt {

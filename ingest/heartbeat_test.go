@@ -59,7 +59,7 @@ func TestHeartbeatFindsADeadLink(t *testing.T) {
 func TestHeartbeatIsContentWithAnyByte(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := pipe(t, Config{})
+		p := pipe(t, Config{MessageTimeout: 24 * time.Hour})
 		d := p.connect(t, 1)
 		d.send(d.encoder.Hello(wire.Hello{Heartbeat: 30}))
 		d.wait(opBinary)

@@ -39,6 +39,8 @@ type link struct {
 	brief   bool          // and a control frame has: that may have been all
 	wanted  uint16        // the code gws wanted to close with
 	peek    [1]byte
+	breach  *CloseReason // why guard ended the reading; nil: it did not
+	guard   guard
 
 	stopped atomic.Bool  // nothing is read any more
 	paused  atomic.Bool  // reading waits for the end
@@ -78,13 +80,16 @@ func newLink(conn net.Conn, ahead []byte, clock clock) *link {
 // line does not look like silence.
 func (l *link) Read(p []byte) (int, error) {
 	for {
-		if l.over() {
+		if l.over() || l.breach != nil {
 			return 0, io.EOF
 		}
 		if len(l.ahead) > 0 {
 			n := copy(p, l.ahead)
 			if l.ahead = l.ahead[n:]; len(l.ahead) == 0 {
 				l.ahead = nil
+			}
+			if n = l.watch(p[:n]); n == 0 {
+				continue
 			}
 			l.unended += n
 			return n, nil
@@ -99,6 +104,9 @@ func (l *link) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		case n > 0:
 			l.heard.Store(l.clock.now())
+			if n = l.watch(p[:n]); n == 0 {
+				continue
+			}
 			l.unended += n
 			return n, nil
 		case err == nil || l.paused.Load():

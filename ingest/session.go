@@ -150,6 +150,10 @@ func (s *session) readEnd() CloseReason {
 		return closeTooLarge
 	case s.link.wanted == 1002:
 		return closeProtocol
+	case s.link.wanted == 1007: // gws looks at texts alone
+		return closeText
+	case s.link.breach != nil:
+		return *s.link.breach
 	default:
 		return closeLost
 	}
@@ -238,7 +242,9 @@ func (s *session) hold() { s.blocked.Store(true) }
 
 // resume ends hold. The silence starts anew.
 func (s *session) resume() {
-	s.link.heard.Store(s.link.clock.now())
+	now := s.link.clock.now()
+	s.link.guard.restart(now)
+	s.link.heard.Store(now)
 	s.blocked.Store(false)
 }
 

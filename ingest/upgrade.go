@@ -33,7 +33,7 @@ func newUpgrader(cfg *Config, subprotocols ...string) *gws.Upgrader {
 		ReadMaxPayloadSize: cfg.MaxFrame,
 		ReadBufferSize:     cfg.ReadBuffer,
 		HandshakeTimeout:   cfg.HandshakeTimeout,
-		CheckUtf8Enabled:   false, // text is refused anyway
+		CheckUtf8Enabled:   true, // of the reason in a close frame; text is refused anyway
 		// Compression stays off: memory per connection, and little to gain for
 		// numbers.
 		NewSession: func() gws.SessionStorage { return noStorage{} },

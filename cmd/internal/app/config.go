@@ -77,6 +77,15 @@ type Config struct {
 	Window int `env:"MOORING_WINDOW" default:"16" group:"Devices" help:"DATA frames a device may have unacknowledged."`
 	// MaxFrame is the largest message taken from a device. Defaults to 16 KiB.
 	MaxFrame Size `env:"MOORING_MAX_FRAME" default:"16KiB" group:"Devices" help:"Largest message taken from a device, up to 64KiB."`
+	// MaxFragments is the number of WebSocket fragments a message may come in.
+	// Defaults to 1,024.
+	MaxFragments int `env:"MOORING_MAX_FRAGMENTS" default:"1024" group:"Devices" help:"WebSocket fragments a message may come in, empty ones included."`
+	// MessageTimeout is how long a message may take from its first byte to its
+	// last. Defaults to 2 min.
+	MessageTimeout Span `env:"MOORING_MESSAGE_TIMEOUT" default:"2m" group:"Devices" help:"How long a message may take from its first byte to its last."`
+	// MaxControlRate is the number of frames other than DATA that a device may
+	// send a second for long. Defaults to 20.
+	MaxControlRate int `env:"MOORING_MAX_CONTROL_RATE" default:"20" group:"Devices" help:"Frames other than DATA, WebSocket Pings and Pongs included, that a device may send a second; those of 20s may come at once."`
 	// Spread is the time over which devices spread their reconnects. Defaults to
 	// 30 s.
 	Spread Span `env:"MOORING_SPREAD" default:"30s" group:"Devices" help:"Time over which devices spread their reconnects."`
@@ -186,6 +195,9 @@ func (c *Config) Validate() error {
 		"heartbeat", "whole seconds from 5s to 15m", c.Heartbeat)
 	need(c.Window >= 1 && c.Window <= 1024, "window", "1 to 1024", c.Window)
 	need(c.MaxFrame >= 256 && c.MaxFrame <= 64<<10, "max-frame", "256B to 64KiB", c.MaxFrame)
+	need(c.MaxFragments >= 1 && c.MaxFragments <= 1<<20, "max-fragments", "1 to 1048576", c.MaxFragments)
+	need(c.MessageTimeout >= Span(time.Second) && c.MessageTimeout <= Span(day), "message-timeout", "1s to 1d", c.MessageTimeout)
+	need(c.MaxControlRate >= 1 && c.MaxControlRate <= 1_000_000, "max-control-rate", "1 to 1000000", c.MaxControlRate)
 	need(c.Spread >= Span(time.Second) && c.Spread <= Span(24*time.Hour) && time.Duration(c.Spread)%time.Second == 0,
 		"spread", "whole seconds from 1s to 1d", c.Spread)
 	need(c.Grace > 0 && c.Grace <= Span(10*time.Minute), "grace", "up to 10m", c.Grace)

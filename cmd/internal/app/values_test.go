@@ -85,6 +85,9 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"--heartbeat":         func(c *Config) { c.Heartbeat = Span(time.Second) },
 		"--window":            func(c *Config) { c.Window = 2000 },
 		"--max-frame":         func(c *Config) { c.MaxFrame = 1 << 20 },
+		"--max-fragments":     func(c *Config) { c.MaxFragments = -1 },
+		"--message-timeout":   func(c *Config) { c.MessageTimeout = -1 },
+		"--max-control-rate":  func(c *Config) { c.MaxControlRate = -1 },
 		"--spread":            func(c *Config) { c.Spread = Span(time.Millisecond) },
 		"--grace":             func(c *Config) { c.Grace = Span(time.Hour) },
 	} {
