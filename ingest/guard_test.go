@@ -136,6 +136,7 @@ func TestGuardEndsAMessageThatTrickles(t *testing.T) {
 		}
 		d.raw(masked(0x02, d.frame(1000, 3)[:20])) // begins here
 		start := time.Now()
+		_ = d.conn.SetWriteDeadline(time.Time{})
 		go func() {
 			for range 100 {
 				if _, err := d.conn.Write(masked(0x00, nil)); err != nil {

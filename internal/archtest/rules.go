@@ -45,6 +45,7 @@ var layers = []layer{
 	{folder: "storage/embedded", mayInTest: []string{"internal/pgtest"}},
 	{folder: "storage", may: []string{"wire"}, mayInTest: []string{"migrations", "internal/pgtest"}},
 	{folder: "internal/archtest"},
+	{folder: "internal/conformance", may: []string{"wire"}, mayInTest: []string{"ingest"}},
 	{folder: "internal/deploytest"},
 	// What it tests are the programs, which it builds and runs.
 	{folder: "internal/faults", may: []string{"internal/pgtest", "storage/embedded", "wire"}},
