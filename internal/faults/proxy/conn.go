@@ -83,6 +83,12 @@ func (c *conn) run(seeds [2]uint64) {
 		_ = dialled.Close()
 		return
 	}
+	if c.plan.Latency > 0 {
+		c.proxy.count("delayed")
+	}
+	if c.plan.Piece == 1 {
+		c.proxy.count("one byte at a time")
+	}
 	c.pipes = [2]*pipe{
 		Up:   {from: c.device, to: c.server},
 		Down: {from: c.server, to: c.device},

@@ -135,6 +135,7 @@ func (p *pipe) hold(kept []byte, err error) {
 	_ = p.from.Close()
 	select {
 	case <-c.release:
+		c.proxy.count("held back and delivered late")
 		p.hand(piece{bytes: kept})
 		p.hand(piece{end: true})
 	case <-c.over:

@@ -399,7 +399,7 @@ func TestHeldBackBytesArriveAfterTheReturn(t *testing.T) {
 			got, err := old.ended(t)
 			require.ErrorIs(t, err, io.EOF)
 			require.Equal(t, all, got)
-			require.Equal(t, 1, p.Counts()["held back"])
+			require.Equal(t, map[string]int{"connections": 3, "held back": 1, "held back and delivered late": 1}, p.Counts())
 		})
 	}
 }
