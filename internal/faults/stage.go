@@ -61,6 +61,7 @@ type Stage struct {
 	loads      []*Load
 	injections map[string]int
 	order      []string // of injections, as they came first
+	figures    []string
 }
 
 // Start sets a scenario up: a database with the schema, and a server.
@@ -133,6 +134,13 @@ func (s *Stage) Injected(what string) {
 		s.order = append(s.order, what)
 	}
 	s.injections[what]++
+}
+
+// Figure notes something measured, in words, for the suite's table.
+func (s *Stage) Figure(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.figures = append(s.figures, text)
 }
 
 // Await calls try every few hundredths of a second until it returns nil; the
@@ -212,6 +220,7 @@ func (s *Stage) Verdict() Verdict {
 		Scenario: strings.TrimPrefix(s.tb.Name(), "TestFault"), Expect: s.options.Expect, Injections: s.injected(),
 		Acked: total.Acked, Missing: total.Missing, Doubled: total.Twice, Wrong: total.Wrong + total.Unexpected + total.NotRefused + total.Refused,
 		Stall: stall, Memory: peak, Took: time.Since(s.began), Plain: s.options.Plain || !withRace, Failed: s.tb.Failed(), Seed: s.Seed,
+		Measured: strings.Join(s.figures, "; "),
 	}
 	s.tb.Logf("%s", row)
 	record(row)

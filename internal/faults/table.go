@@ -20,6 +20,7 @@ import (
 // Row is one scenario in the suite's table.
 type Row struct {
 	Scenario, Expect, Injections   string
+	Measured                       string // what else was measured; "": nothing
 	Acked, Missing, Doubled, Wrong uint64
 	Stall                          time.Duration
 	Memory                         int64 // bytes, most resident of any server process
@@ -31,8 +32,12 @@ type Row struct {
 
 // String is the row for a test's log.
 func (r Row) String() string {
-	return fmt.Sprintf("%s: injected %s; %d rows acked, %d missing, %d doubled, %d wrong; longest stall %.1f s, memory peak %d MB; took %.0f s",
+	text := fmt.Sprintf("%s: injected %s; %d rows acked, %d missing, %d doubled, %d wrong; longest stall %.1f s, memory peak %d MB; took %.0f s",
 		r.Scenario, r.Injections, r.Acked, r.Missing, r.Doubled, r.Wrong, r.Stall.Seconds(), r.Memory/1e6, r.Took.Seconds())
+	if r.Measured != "" {
+		text += "; " + r.Measured
+	}
+	return text
 }
 
 var table struct {
@@ -89,6 +94,13 @@ func tableText(rows []Row) string {
 	text.WriteString("\n| scenario | what must hold |\n|---|---|\n")
 	for _, r := range rows {
 		fmt.Fprintf(&text, "| %s | %s |\n", r.Scenario, r.Expect)
+	}
+	measured := "\n| scenario | measured |\n|---|---|\n"
+	for _, r := range rows {
+		if r.Measured != "" {
+			fmt.Fprintf(&text, "%s| %s | %s |\n", measured, r.Scenario, r.Measured)
+			measured = ""
+		}
 	}
 	return text.String()
 }

@@ -1,0 +1,127 @@
+//go:build linux
+
+package faults_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mooring/internal/faults"
+	"mooring/internal/pgtest"
+)
+
+// haproxyConfig is docs/OPERATIONS.md's, on loopback and with quicker checks.
+const haproxyConfig = `
+global
+  maxconn 4000
+defaults
+  mode http
+  timeout connect 2s
+  timeout client 30s
+  timeout server 30s
+  timeout http-request 10s
+  timeout tunnel 1h
+  option redispatch 1
+  retries 3
+  retry-on conn-failure empty-response 503
+frontend devices
+  bind FRONT
+  default_backend gateways
+backend gateways
+  balance leastconn
+  option httpchk GET /readyz
+  http-check expect status 200
+  default-server check inter 200ms fall 2 rise 2
+  server one ONE
+  server two TWO
+`
+
+// startHAProxy runs Debian's haproxy in front of two servers until the test ends
+// and returns where it listens.
+func startHAProxy(t *testing.T, s *faults.Stage, one, two *faults.Server) string {
+	t.Helper()
+	path, err := exec.LookPath("haproxy")
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/haproxy")
+	}
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			require.FailNow(t, "haproxy is not installed", "apt-get install haproxy")
+		}
+		t.Skip("haproxy is not installed: apt-get install haproxy")
+	}
+	front := faults.FreeAddress(t)
+	config := strings.NewReplacer("FRONT", front, "ONE", one.Addr(), "TWO", two.Addr()).Replace(haproxyConfig)
+	var output bytes.Buffer
+	file := filepath.Join(pgtest.Dir(t), "haproxy.cfg") // a folder that others may enter
+	require.NoError(t, os.WriteFile(file, []byte(config), 0o644))
+	cmd := exec.Command(path, "-db", "-f", file)
+	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534} // nobody
+	}
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+		if t.Failed() {
+			t.Logf("haproxy said:\n%s", output.String())
+		}
+	})
+	return front
+}
+
+// Two servers behind HAProxy, restarted one after the other.
+func TestFaultRollingRestart(t *testing.T) {
+	t.Parallel()
+	const devices, grace, spread = 200, 2 * time.Second, 4 * time.Second
+	flags := []string{"--grace", "2s", "--spread", "4s"}
+	s := faults.Start(t, faults.Options{
+		Expect: "two servers behind HAProxy restarted one after the other under load: nothing acknowledged is lost, " +
+			"and no device is away for longer than the grace, its slot and 3 s",
+		Server: faults.ServerOptions{Flags: flags},
+	})
+	servers := []*faults.Server{s.Server, s.NewServer(faults.ServerOptions{Flags: flags})}
+	front := startHAProxy(t, s, servers[0], servers[1])
+	load := s.Load(faults.LoadOptions{Devices: devices, Rate: 2000, Backoff: 1, URL: "ws://" + front + "/v1/stream"})
+	load.AwaitConnected(devices)
+	load.AwaitAcked(4000)
+	var away []float64
+	for _, server := range servers {
+		before := s.SQL("SELECT max(id) FROM mooring.sessions")[0][0]
+		held, err := server.Metric("mooring_ingest_connections")
+		require.NoError(t, err)
+		require.Positive(t, held, "a restart that nobody notices shows nothing")
+		code, _ := server.Terminate()
+		require.Zero(t, code)
+		s.Injected("SIGTERM and start")
+		load.AwaitConnected(devices) // all are with the other one
+		server.Start()
+		load.AwaitAcked(4000)
+		for _, gap := range comebacks(s, before) {
+			away = append(away, gap.away)
+		}
+		time.Sleep(time.Second) // HAProxy sees it
+	}
+	require.GreaterOrEqual(t, len(away), devices, "the second restart moves all")
+	slices.Sort(away)
+	p99, most := away[len(away)*99/100], away[len(away)-1]
+	s.Figure(fmt.Sprintf("%d returns: away for %.1f s at the median, %.1f s at p99, %.1f s at most, of %.0f s of grace and %.0f s of spread",
+		len(away), away[len(away)/2], p99, most, grace.Seconds(), spread.Seconds()))
+	require.LessOrEqual(t, most, (grace + spread + reconnecting).Seconds())
+	result := load.Stop()
+	require.Zero(t, result.Closes["HTTP 503"], "no device is sent away: %v", result.Closes)
+	s.Verdict()
+}
