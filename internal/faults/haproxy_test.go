@@ -99,7 +99,7 @@ func TestFaultRollingRestart(t *testing.T) {
 	load.AwaitConnected(devices)
 	load.AwaitAcked(4000)
 	var away []float64
-	for _, server := range servers {
+	for i, server := range servers {
 		before := s.SQL("SELECT max(id) FROM mooring.sessions")[0][0]
 		held, err := server.Metric("mooring_ingest_connections")
 		require.NoError(t, err)
@@ -107,7 +107,13 @@ func TestFaultRollingRestart(t *testing.T) {
 		code, _ := server.Terminate()
 		require.Zero(t, code)
 		s.Injected("SIGTERM and start")
-		load.AwaitConnected(devices) // all are with the other one
+		s.Await("all devices at the other server", func() error {
+			held, err := servers[1-i].Metric("mooring_ingest_connections")
+			if err == nil && held < devices {
+				err = fmt.Errorf("%.0f are there", held)
+			}
+			return err
+		})
 		server.Start()
 		load.AwaitAcked(4000)
 		for _, gap := range comebacks(s, before) {

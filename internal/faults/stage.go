@@ -105,6 +105,13 @@ func seed(tb testing.TB) uint64 {
 	return number
 }
 
+// Program is the path of mooring or fleet, built without the race detector, for
+// commands of the operator.
+func (s *Stage) Program(name string) string {
+	s.tb.Helper()
+	return program(s.tb, false, name)
+}
+
 func (s *Stage) program(name string) string {
 	s.tb.Helper()
 	return program(s.tb, withRace && !s.options.Plain, name)
