@@ -44,7 +44,7 @@ func TestFaultDevicesSharingCredentials(t *testing.T) {
 	load := s.Load(faults.LoadOptions{Devices: 10, Rate: 1000, Rows: 5, Backoff: 0.1, Flags: []string{"--share", "100"}})
 	began := time.Now()
 	load.AwaitAcked(5000)
-	time.Sleep(time.Until(began.Add(8 * time.Second))) // some rounds of takeovers
+	time.Sleep(time.Until(began.Add(5 * time.Second))) // some rounds of takeovers
 	result := load.Stop()
 	took := time.Since(began).Seconds()
 	replaced := result.Closes["4101 REPLACED"]
@@ -101,18 +101,18 @@ func TestFaultDevicesNumbersGoBack(t *testing.T) {
 		for round := range rounds {
 			at := start.Add(time.Duration(round) * 100 * time.Second)
 			d := join(t, s.Server, device.token)
-			d.layout(1, "back", wire.Channel{Name: "x"})
+			d.layout("back", wire.Channel{Name: "x"})
 			value := func(i int) []wire.Value { return number(float64(100*round + i)) }
-			d.data(1, 500, at, 10, value)
-			d.data(1, 505, at.Add(50*time.Second), 10, value) // below 510
+			d.data(500, at, 10, value)
+			d.data(505, at.Add(50*time.Second), 10, value) // below 510
 			d.closes(wire.CloseBadSeq)
 			s.Injected("number below the last, one connection")
 
 			d = join(t, s.Server, device.token)
-			d.layout(1, "back", wire.Channel{Name: "x"})
-			d.data(1, 0, at.Add(20*time.Second), 10, value)                                          // from 0 again
-			d.data(1, 500, at, 10, func(i int) []wire.Value { return number(-1) })                   // the same rows, with other values
-			d.data(1, 510, at, 5, func(i int) []wire.Value { return number(float64(round) + 0.25) }) // the same times, other rows
+			d.layout("back", wire.Channel{Name: "x"})
+			d.data(0, at.Add(20*time.Second), 10, value)                                          // from 0 again
+			d.data(500, at, 10, func(int) []wire.Value { return number(-1) })                   // the same rows, with other values
+			d.data(510, at, 5, func(int) []wire.Value { return number(float64(round) + 0.25) }) // the same times, other rows
 			d.ackedUpTo(515)
 			require.Empty(t, d.refused)
 			d.leave()
@@ -138,23 +138,23 @@ func TestFaultDevicesLayoutsChange(t *testing.T) {
 		d := join(t, s.Server, device.token)
 		at, seq := time.Now().Add(-3*time.Hour).Truncate(time.Second), uint64(0)
 		rows := func(values ...wire.Value) {
-			d.data(1, seq, at, 10, func(int) []wire.Value { return values })
+			d.data(seq, at, 10, func(int) []wire.Value { return values })
 			seq, at = seq+10, at.Add(10*time.Second)
 			d.ackedUpTo(seq)
 			s.Injected("layout declared anew")
 		}
 		one := wire.Value{Kind: wire.ValueNumber, Number: 1}
 		for range rounds {
-			d.layout(1, "changing", a)
+			d.layout("changing", a)
 			rows(one)
-			d.layout(1, "changing", a, b) // wider
+			d.layout("changing", a, b) // wider
 			rows(one, one)
-			d.layout(1, "changing", b, a) // in another order
+			d.layout("changing", b, a) // in another order
 			rows(one, wire.Value{})
-			d.layout(1, "changing", text) // of another kind
+			d.layout("changing", text) // of another kind
 			rows(wire.Value{Kind: wire.ValueText, Text: []byte("on")})
 			require.Empty(t, d.refused)
-			d.layout(1, "not a name!", a)
+			d.layout("not a name!", a)
 			rows(one)
 			require.NotEmpty(t, d.refused)
 			require.Equal(t, wire.CodeUnknownLayout, d.refused[0].Code)
@@ -184,12 +184,12 @@ func TestFaultDevicesPoison(t *testing.T) {
 	load.AwaitAcked(3000)
 	s.Injected("fleet with 10 % to refuse")
 	d := join(t, s.Server, device.token)
-	d.layout(1, "poisoned", wire.Channel{Name: "x"})
+	d.layout("poisoned", wire.Channel{Name: "x"})
 	const frames, rows = 15, 20
 	at := time.Now().Add(-time.Hour).Truncate(time.Second)
 	began := time.Now()
 	for n := range uint64(frames) {
-		d.data(1, n*rows, at.Add(time.Duration(n)*rows*time.Second), rows, func(int) []wire.Value { return number(-3) })
+		d.data(n*rows, at.Add(time.Duration(n)*rows*time.Second), rows, func(int) []wire.Value { return number(-3) })
 		s.Injected("frame with 10 % that PostgreSQL refuses")
 	}
 	d.ackedUpTo(frames * rows)

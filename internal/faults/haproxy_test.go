@@ -49,7 +49,7 @@ backend gateways
 
 // startHAProxy runs Debian's haproxy in front of two servers until the test ends
 // and returns where it listens.
-func startHAProxy(t *testing.T, s *faults.Stage, one, two *faults.Server) string {
+func startHAProxy(t *testing.T, one, two *faults.Server) string {
 	t.Helper()
 	path, err := exec.LookPath("haproxy")
 	if err != nil {
@@ -94,7 +94,7 @@ func TestFaultRollingRestart(t *testing.T) {
 		Server: faults.ServerOptions{Flags: flags},
 	})
 	servers := []*faults.Server{s.Server, s.NewServer(faults.ServerOptions{Flags: flags})}
-	front := startHAProxy(t, s, servers[0], servers[1])
+	front := startHAProxy(t, servers[0], servers[1])
 	load := s.Load(faults.LoadOptions{Devices: devices, Rate: 2000, Backoff: 1, URL: "ws://" + front + "/v1/stream"})
 	load.AwaitConnected(devices)
 	load.AwaitAcked(4000)

@@ -31,7 +31,6 @@ type rawDevice struct {
 	encoder *wire.Encoder
 	decoder *wire.Decoder
 	refused []wire.Reject
-	goAway  wire.CloseCode
 }
 
 // credential is one line of a file of tokens.
@@ -53,11 +52,12 @@ func credentials(t *testing.T, path string) []credential {
 
 func writeCredentials(t *testing.T, path string, all []credential) {
 	t.Helper()
-	text := "name,token\n"
+	var text strings.Builder
+	text.WriteString("name,token\n")
 	for _, one := range all {
-		text += one.name + "," + one.token + "\n"
+		fmt.Fprintf(&text, "%s,%s\n", one.name, one.token)
 	}
-	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	require.NoError(t, os.WriteFile(path, []byte(text.String()), 0o600))
 }
 
 // connect asks for the upgrade and tells the status; with 101 the device is
@@ -106,14 +106,15 @@ func (d *rawDevice) send(frame []byte) {
 	_, _ = d.conn.Write(append(message, frame...)) // a server that closes says why
 }
 
-func (d *rawDevice) layout(number uint32, name string, channels ...wire.Channel) {
-	d.send(d.encoder.Layout(&wire.Layout{Number: number, Name: name, Channels: channels}))
+// layout declares layout 1, the only one of these devices.
+func (d *rawDevice) layout(name string, channels ...wire.Channel) {
+	d.send(d.encoder.Layout(&wire.Layout{Number: 1, Name: name, Channels: channels}))
 }
 
 // data sends rows one second apart; values of row i come from the function.
-func (d *rawDevice) data(layout uint32, seq uint64, at time.Time, n int, values func(i int) []wire.Value) {
+func (d *rawDevice) data(seq uint64, at time.Time, n int, values func(i int) []wire.Value) {
 	d.t.Helper()
-	data := wire.Data{Seq: seq, Layout: layout}
+	data := wire.Data{Seq: seq, Layout: 1}
 	for i := range n {
 		data.Rows = append(data.Rows, wire.Row{Time: at.Add(time.Duration(i)*time.Second).UnixMilli() * 1000, Values: values(i)})
 	}
@@ -122,7 +123,7 @@ func (d *rawDevice) data(layout uint32, seq uint64, at time.Time, n int, values 
 	d.send(frame)
 }
 
-// errClosed is the server's close.
+// closedError is the server's close.
 type closedError struct{ code wire.CloseCode }
 
 func (e closedError) Error() string { return fmt.Sprintf("closed with %d", e.code) }
