@@ -48,7 +48,7 @@ var layers = []layer{
 	{folder: "internal/conformance", may: []string{"wire"}, mayInTest: []string{"ingest"}},
 	{folder: "internal/deploytest"},
 	// What it tests are the programs, which it builds and runs.
-	{folder: "internal/faults", may: []string{"internal/pgtest", "storage/embedded", "wire"}},
+	{folder: "internal/faults", may: []string{"internal/faults/proxy", "internal/pgtest", "storage/embedded", "wire"}},
 	{folder: "internal/pgtest", may: []string{"storage/embedded", "migrations"}},
 	{folder: "cmd", may: []string{"cmd", "ingest", "devices", "storage", "client", "wire", "migrations"}, mayInTest: []string{"internal"}},
 }

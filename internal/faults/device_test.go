@@ -110,7 +110,7 @@ func TestFaultDevicesNumbersGoBack(t *testing.T) {
 
 			d = join(t, s.Server, device.token)
 			d.layout("back", wire.Channel{Name: "x"})
-			d.data(0, at.Add(20*time.Second), 10, value)                                          // from 0 again
+			d.data(0, at.Add(20*time.Second), 10, value)                                        // from 0 again
 			d.data(500, at, 10, func(int) []wire.Value { return number(-1) })                   // the same rows, with other values
 			d.data(510, at, 5, func(int) []wire.Value { return number(float64(round) + 0.25) }) // the same times, other rows
 			d.ackedUpTo(515)
