@@ -72,6 +72,7 @@ type Client struct {
 	spread    time.Duration
 	heartbeat time.Duration
 	maxFrame  int
+	limited   bool // maxFrame is the server's word
 	stats     Stats
 
 	commands commandState
@@ -80,6 +81,7 @@ type Client struct {
 // layoutState is a layout and what the server thinks of it.
 type layoutState struct {
 	layout   wire.Layout
+	size     int // of its LAYOUT frame, bytes
 	rejected bool
 }
 
@@ -112,7 +114,8 @@ func (c *Client) BootID() uint32 { return c.bootID }
 
 // Layout makes a layout known. The name is what SQL users see; empty: the
 // device's model. It is declared to the server on every connection before its
-// first row there.
+// first row there. A LAYOUT frame that is larger than the server's max_frame, or
+// than any server's while that is not known, is refused with a *LayoutSizeError.
 func (c *Client) Layout(name string, channels []wire.Channel) (LayoutID, error) {
 	if len(channels) == 0 || len(channels) > wire.DefaultMaxChannels {
 		return 0, fmt.Errorf("client: a layout has 1 to %d channels", wire.DefaultMaxChannels)
@@ -123,9 +126,12 @@ func (c *Client) Layout(name string, channels []wire.Channel) (LayoutID, error) 
 		return 0, ErrTooManyLayouts
 	}
 	id := LayoutID(len(c.layouts))
-	c.layouts = append(c.layouts, layoutState{
-		layout: wire.Layout{Number: uint32(id), Name: name, Channels: slices.Clone(channels)},
-	})
+	state := layoutState{layout: wire.Layout{Number: uint32(id), Name: name, Channels: slices.Clone(channels)}}
+	state.size = len(wire.NewEncoder().Layout(&state.layout))
+	if err := c.tooLarge(&state); err != nil {
+		return 0, err
+	}
+	c.layouts = append(c.layouts, state)
 	return id, nil
 }
 
@@ -220,6 +226,9 @@ func (c *Client) check(layout LayoutID, millis int64, values []wire.Value) error
 		return ErrWidth
 	case millis < -maxMillis || millis > maxMillis:
 		return ErrTime
+	}
+	if err := c.tooLarge(&c.layouts[layout]); err != nil {
+		return err
 	}
 	for i := range values {
 		if values[i].Kind > wire.ValueFloat32 || len(values[i].Text) > math.MaxUint16 {

@@ -24,7 +24,8 @@ const (
 	// refusal's, Channel the channel at fault or wire.WholeRow.
 	EventLayoutRejected
 	// EventDropped: the rows Seq … Seq+N-1 were given up: the poison rule, or
-	// a row larger than the server's frames.
+	// a row larger than the server's frames; or their layout is, and then Err is a
+	// *LayoutSizeError.
 	EventDropped
 )
 

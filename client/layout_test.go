@@ -1,6 +1,9 @@
 package client_test
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,5 +70,70 @@ func TestRejectedLayoutIsFinal(t *testing.T) {
 		p.notice(wire.Notice{Kind: wire.NoticeNeedLayout, Layout: 0})
 		p.ack(2, 16, wire.Reject{Seq: 0, N: 2, Channel: wire.WholeRow, Code: wire.CodeUnknownLayout})
 		require.NoError(t, d.WaitAcked(t.Context()))
+	})
+}
+
+// wideLayout has a LAYOUT frame of some 64 bytes a channel.
+func wideLayout(channels int) []wire.Channel {
+	wide := make([]wire.Channel, channels)
+	for i := range wide {
+		wide[i].Name = fmt.Sprintf("%03d%s", i, strings.Repeat("x", 61))
+	}
+	return wide
+}
+
+// A LAYOUT that no frame holds is never sent: the server would close the
+// connection for it, again and again.
+func TestLayoutsFitTheServer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := newFakeServer(t)
+		d := start(t, server, nil)
+		defer d.stop()
+		early, err := d.Layout("wide", wideLayout(256)) // a server may take it
+		require.NoError(t, err)
+		_, err = d.Append(early, time.UnixMilli(0), make([]wire.Value, 256)...)
+		require.NoError(t, err)
+		p := server.accept()
+		p.frame(wire.FrameHello)
+		synctest.Wait()
+		require.Empty(t, p.received, "it waits for WELCOME")
+		p.send(p.encoder.Welcome(wire.Welcome{MaxFrame: 16 << 10, Window: 100}))
+		event := d.event(t, client.EventDropped)
+		tooLarge, ok := errors.AsType[*client.LayoutSizeError](event.Err)
+		require.True(t, ok, event.Err)
+		require.Equal(t, 16<<10, tooLarge.Limit)
+		require.Greater(t, tooLarge.Size, tooLarge.Limit)
+		require.Equal(t, "wide", tooLarge.Name)
+
+		_, err = d.Append(early, time.UnixMilli(0), make([]wire.Value, 256)...)
+		require.ErrorAs(t, err, &tooLarge)
+		_, err = d.Layout("wide too", wideLayout(256))
+		require.ErrorAs(t, err, &tooLarge)
+		require.ErrorContains(t, err, "max_frame, which is 16384")
+		_, err = d.Layout("narrower", wideLayout(200))
+		require.NoError(t, err)
+		d.rows(t, 1)
+		p.frame(wire.FrameLayout)
+		p.data()
+	})
+}
+
+// A server with a larger limit gets it.
+func TestLargeLayoutWaitsForTheLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := newFakeServer(t)
+		d := start(t, server, nil)
+		defer d.stop()
+		wide, err := d.Layout("wide", wideLayout(256))
+		require.NoError(t, err)
+		_, err = d.Append(wide, time.UnixMilli(0), make([]wire.Value, 256)...)
+		require.NoError(t, err)
+		p := server.accept()
+		p.frame(wire.FrameHello)
+		p.send(p.encoder.Welcome(wire.Welcome{MaxFrame: 32 << 10, Window: 100}))
+		p.frame(wire.FrameLayout)
+		require.EqualValues(t, 0, p.data().Seq)
 	})
 }

@@ -177,7 +177,7 @@ func (l *link) work() (next time.Duration, why *leaving, err error) {
 			continue
 		}
 		if step.dropped > 0 {
-			l.client.event(Event{Kind: EventDropped, Seq: step.seq, N: step.dropped})
+			l.client.event(Event{Kind: EventDropped, Seq: step.seq, N: step.dropped, Err: step.why})
 			continue
 		}
 		if step.leave != nil {

@@ -90,7 +90,7 @@ func (l *link) frame(frame []byte) error {
 func (l *link) welcome(welcome wire.Welcome) {
 	c := l.client
 	c.mu.Lock()
-	l.welcomed = true
+	l.welcomed, c.limited = true, true
 	c.stats.Session = welcome.Session
 	c.setTime(welcome.Time)
 	c.setParameters(welcome.Heartbeat, welcome.MaxFrame, welcome.Spread)
@@ -110,7 +110,7 @@ func (c *Client) setParameters(heartbeat, maxFrame, spread int) {
 		c.heartbeat = time.Duration(heartbeat) * time.Second
 	}
 	if maxFrame > 0 {
-		c.maxFrame = min(maxFrame, wire.MaxFrameBytes)
+		c.maxFrame, c.limited = min(maxFrame, wire.MaxFrameBytes), true
 	}
 	if spread > 0 {
 		c.spread = time.Duration(spread) * time.Second

@@ -38,6 +38,7 @@ type step struct {
 	frame   []byte // valid until the builder goes back
 	dropped uint64
 	seq     uint64
+	why     error // of dropped; nil: the row itself is too large
 	leave   *leaving
 
 	again     time.Duration
@@ -95,6 +96,12 @@ func (l *link) untilAllowed(now time.Duration, waiting int) time.Duration {
 func (l *link) encode(s *step, now time.Duration, waiting int) {
 	c := l.client
 	id, millis, encoded, size := peek(&c.send)
+	if c.layouts[id].size > c.maxFrame {
+		if s.why = c.tooLarge(&c.layouts[id]); s.why != nil {
+			l.giveUp(s)
+		}
+		return // else WELCOME will tell whether it fits
+	}
 	layout := &c.layouts[id].layout
 	builder := builders.Get().(*frameBuilder)
 	if l.declared&(1<<id) == 0 {

@@ -108,7 +108,7 @@ func (s *session) ask(entry *layoutEntry) error {
 			return s.lifetime().Err()
 		case errors.Is(err, ErrLayoutRefused):
 			entry.refused = wire.CodeUnsupported
-			s.gateway.cfg.Logger.Warn("layout refused by the store", "device", s.device.Name,
+			s.gateway.cfg.Logger.Debug("layout refused by the store", "device", s.device.Name,
 				"layout", entry.layout.Name, "error", err)
 			s.rejectLayout(&wire.LayoutError{
 				Layout: entry.layout.Number, Channel: wire.WholeRow, Code: entry.refused, Err: err,

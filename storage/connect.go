@@ -130,3 +130,11 @@ func newPool(ctx context.Context, url, application string, s *sockets, size int3
 	}
 	return pool, nil
 }
+
+// CheckURL says what is wrong with a connection URL, without its password.
+func CheckURL(url string) error {
+	if _, err := pgxpool.ParseConfig(url); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	return nil
+}

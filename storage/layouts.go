@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5"
@@ -33,6 +34,7 @@ type layouts struct {
 	metrics   *metrics
 	ids       *lru.Cache[[32]byte, int32]
 	pairs     *lru.Cache[pair, struct{}]
+	full      fullMemory
 	seen      func(name string) // called once a layout was stored for the first time
 }
 
@@ -45,9 +47,13 @@ func newLayouts(pool *pgxpool.Pool, config *Config, m *metrics, seen func(string
 	if err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
 	}
+	full, err := newFullMemory()
+	if err != nil {
+		return nil, err
+	}
 	return &layouts{
 		pool: pool, max: config.MaxLayouts, perDevice: config.MaxLayoutsPerDevice,
-		logger: config.Logger, metrics: m, ids: ids, pairs: pairs, seen: seen,
+		logger: config.Logger, metrics: m, ids: ids, pairs: pairs, full: full, seen: seen,
 	}, nil
 }
 
@@ -95,8 +101,13 @@ func (l *layouts) resolve(ctx context.Context, device int32, layout *wire.Layout
 	if id, known := l.ids.Get(fingerprint); known && l.pairs.Contains(pair{device, id}) {
 		return id, nil
 	}
+	if err := l.full.refuses(device, fingerprint, time.Now()); err != nil {
+		l.metrics.layoutsRefused.Inc()
+		return 0, fmt.Errorf("storage: resolve layout %q: %w", layout.Name, err)
+	}
 	id, added, err := l.store(ctx, device, fingerprint, layout)
 	if err != nil {
+		l.remember(ctx, device, err)
 		return 0, l.judge(err, device, layout)
 	}
 	l.ids.Add(fingerprint, id)
@@ -180,7 +191,7 @@ func (l *layouts) join(ctx context.Context, tx pgx.Tx, device, id int32) error {
 		return err
 	}
 	if count >= l.perDevice {
-		return fmt.Errorf("%w: the device has declared %d layouts already", ErrLayoutRefused, count)
+		return fmt.Errorf("%w: the device has declared %d layouts already", errDeviceFull, count)
 	}
 	_, err = tx.Exec(ctx, "INSERT INTO mooring.device_layouts (device_id, layout_id) VALUES ($1, $2) ON CONFLICT DO NOTHING", device, id)
 	return err

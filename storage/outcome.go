@@ -11,7 +11,7 @@ type RejectedRow struct {
 type Outcome struct {
 	// Duplicates counts the rows that were stored before, by device; nil: none.
 	Duplicates map[int32]int
-	// Rejected are the rows that could not be stored. Each is in mooring.rejects.
+	// Rejected are the rows that could not be stored. They are in mooring.rejects, as far as the limit per device goes.
 	Rejected []RejectedRow
 }
 

@@ -263,9 +263,14 @@ func (l *rejectLog) insert(ctx context.Context, rows []rejectRow) error {
 }
 
 // recordRefusal records, before Write reports it, a row that Postgres refuses.
-// It waits for the database like Write itself.
+// It waits for the database like Write itself. The device's limit holds for
+// these as for all others.
 func (w *writer) recordRefusal(ctx context.Context, row encodedRow, refusal *pgconn.PgError) error {
 	w.store.metrics.rejected.Inc()
+	if !w.store.rejects.allow(row.device(), row.seq(), time.Now()) {
+		w.store.metrics.rejectsDropped.WithLabelValues("rate").Inc()
+		return nil // summed up in a row of code NOT_RECORDED
+	}
 	detail := "the database refuses the row: " + refusal.Message + " (SQLSTATE " + refusal.Code + ")"
 	if refusal.Detail != "" {
 		detail += ": " + refusal.Detail

@@ -58,6 +58,22 @@ func TestRejectsAreLimitedPerDevice(t *testing.T) {
 	require.Equal(t, 1, one[int](t, f.url, "SELECT count(*) FROM mooring.rejects WHERE device_id = $1", f.devices[1]))
 }
 
+// What Postgres refuses is under the same limit as what the codec refuses.
+func TestPoisonRowsAreLimitedPerDevice(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, pgtest.URL(t), func(c *Config) { c.RejectsPerMinute = 5 })
+	var b batch
+	for seq := range uint64(40) {
+		b.add(f.devices[0], f.mixed, seq, base+int64(seq), number(1), boolean(true), text("nul \x00"))
+	}
+	outcome := f.write(t, &b)
+	require.Len(t, outcome.Rejected, 40, "its device is told of each")
+	require.NoError(t, f.Close(t.Context()))
+	require.Equal(t, 40, one[int](t, f.url, "SELECT sum(n)::int FROM mooring.rejects"))
+	require.LessOrEqual(t, one[int](t, f.url, "SELECT count(*) FROM mooring.rejects"), 12, "five and a summary, twice if a minute began in between")
+	require.Equal(t, "NOT_RECORDED", one[string](t, f.url, "SELECT code FROM mooring.rejects ORDER BY id DESC LIMIT 1"))
+}
+
 // A queue that is full blocks nobody.
 func TestRejectQueueIsFull(t *testing.T) {
 	t.Parallel()

@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 
 	"mooring/cmd/internal/app"
+	"mooring/cmd/internal/fleet"
 )
 
 const description = `Fleet simulates devices that measure, break and come back, and judges what became of their rows.
@@ -100,7 +102,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	ctx, release := catchSignals(ctx)
 	defer release()
 	parsed.BindTo(ctx, (*context.Context)(nil))
-	err = parsed.Run(&console{stdout: stdout, stderr: stderr, logLevel: line.LogLevel})
+	err = flagError(parsed.Run(&console{stdout: stdout, stderr: stderr, logLevel: line.LogLevel}))
 	switch {
 	case err == nil:
 		return exitDone
@@ -108,8 +110,32 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return exitFailed
 	default:
 		fmt.Fprintln(stderr, "fleet:", strings.TrimPrefix(err.Error(), "fleet: "))
+		if usage := (*usageError)(nil); errors.As(err, &usage) {
+			return exitUsage
+		}
 		return exitFailed
 	}
+}
+
+// usageError says that what was typed can't be done.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+// flagError gives a configuration that can't be the name of its flag.
+func flagError(err error) error {
+	var config *fleet.ConfigError
+	if !errors.As(err, &config) {
+		return err
+	}
+	flag := strings.Builder{}
+	for i, letter := range config.Field {
+		if i > 0 && letter >= 'A' && letter <= 'Z' {
+			flag.WriteByte('-')
+		}
+		flag.WriteRune(unicode.ToLower(letter))
+	}
+	return &usageError{"--" + flag.String() + ": " + config.Fault}
 }
 
 // joinNegative makes "--missing -200" one word, since a word that begins with a

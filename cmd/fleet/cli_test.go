@@ -41,6 +41,31 @@ func TestHelpAndUsage(t *testing.T) {
 		require.Equal(t, exitUsage, code, stderr)
 		require.Contains(t, stderr, "fleet:")
 	}
+	tokens, ledger := filepath.Join(t.TempDir(), "tokens"), filepath.Join(t.TempDir(), "ledger")
+	require.NoError(t, os.WriteFile(tokens, []byte("a,b\n"), 0o600))
+	require.NoError(t, os.WriteFile(ledger, []byte("precious"), 0o600))
+	for want, args := range map[string][]string{
+		"--backoff-scale: negative": {"run", "--tokens", tokens, "--backoff-scale", "-1"},
+		"--rows: not within":        {"run", "--tokens", tokens, "--rows", "-1"},
+		"--devices 2:":              {"run", "--tokens", tokens, "--devices", "2"},
+		"--force overwrites it":     {"run", "--tokens", tokens, "--ledger", ledger},
+	} {
+		code, _, stderr := call(t, args...)
+		require.Equal(t, exitUsage, code, stderr)
+		require.Contains(t, stderr, want)
+	}
+	kept, err := os.ReadFile(ledger)
+	require.NoError(t, err)
+	require.Equal(t, "precious", string(kept))
+	// Nobody listens there: not a row is sent, and that is no success.
+	code, _, stderr := call(t, "run", "--tokens", tokens, "--url", "ws://127.0.0.1:9/v1/stream", "--for", "100ms", "--settle", "100ms",
+		"--ledger", ledger, "--force")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "not a single row was acknowledged")
+	require.Contains(t, stderr, "refused")
+	code, _, stderr = call(t, "verify", "--ledger", ledger, "--database-url", "postgres://host:notaport/x")
+	require.Equal(t, exitUsage, code, stderr)
+	require.Contains(t, stderr, "--database-url must be like")
 	require.Equal(t, []string{"replay", "--missing=-200", "--x", "-y", "--a=b", "-1"},
 		joinNegative([]string{"replay", "--missing", "-200", "--x", "-y", "--a=b", "-1"}))
 }

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"mooring/cmd/internal/fleet"
@@ -31,6 +35,7 @@ type runCommand struct {
 	BackoffScale float64 `placeholder:"X" group:"Load" help:"Multiplies the protocol's waits before a reconnect (default: 0.01 with faults, else 1)."`
 	Progress     string  `placeholder:"FILE" group:"File" help:"Where to write how the run goes, a line of JSON ten times a second."`
 	Ledger       string  `placeholder:"FILE" group:"File" help:"Where to note what was sent and acknowledged, for fleet verify."`
+	Force        bool    `group:"File" help:"Overwrite a ledger that exists."`
 	JSON         bool    `name:"json" group:"File" help:"Print the result as JSON."`
 }
 
@@ -44,12 +49,15 @@ At the end devices stop measuring, and the run waits until everything sent is ac
 
 // Run runs the fleet.
 func (r *runCommand) Run(ctx context.Context, out *console) error {
+	if err := r.freeLedger(); err != nil {
+		return err
+	}
 	tokens, err := fleet.ReadTokens(r.Tokens)
 	if err != nil {
 		return err
 	}
 	if r.Devices > len(tokens) {
-		return fmt.Errorf("--devices %d: %s has %d", r.Devices, r.Tokens, len(tokens))
+		return &usageError{fmt.Sprintf("--devices %d: %s has %d", r.Devices, r.Tokens, len(tokens))}
 	}
 	if r.Devices > 0 {
 		tokens = tokens[:r.Devices]
@@ -84,8 +92,25 @@ func (r *runCommand) Run(ctx context.Context, out *console) error {
 	} else {
 		result.Print(out.stdout)
 	}
+	if err == nil && result.Acked == 0 {
+		err = fmt.Errorf("not a single row was acknowledged: %s", cmp.Or(result.LastError, "the run was too short for one"))
+	}
 	if err == nil && (!result.Settled() || len(result.Surprises()) > 0) {
 		err = errNotWell
 	}
 	return err
+}
+
+// freeLedger keeps a run from overwriting what a verdict on an earlier one needs.
+func (r *runCommand) freeLedger() error {
+	if r.Ledger == "" || r.Force {
+		return nil
+	}
+	switch info, err := os.Stat(r.Ledger); {
+	case err == nil && info.Mode().IsRegular():
+		return &usageError{fmt.Sprintf("--ledger: %s exists, and without it that run can't be verified any more; --force overwrites it", r.Ledger)}
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("--ledger: %w", err)
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"mooring/cmd/internal/app"
 	"mooring/cmd/internal/fleet"
@@ -32,6 +33,9 @@ func (v *verifyCommand) Run(ctx context.Context, out *console) error {
 		return err
 	}
 	database, err := app.FindDatabase(v.Location)
+	if errors.Is(err, app.ErrDatabaseURL) {
+		return &usageError{err.Error()}
+	}
 	if err != nil {
 		return err
 	}

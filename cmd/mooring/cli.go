@@ -27,7 +27,7 @@ First steps:
 
 Every flag of serve can also be an environment variable (MOORING_ and the flag's name, as MOORING_DATA_DIR) or a key of a YAML file named by --config. A flag counts more than the environment, that more than the file.
 
-Exit codes: 0 done · 1 failed · 2 wrong usage · 3 no such device · 4 the device exists already · 5 the database can't be reached (serve: 1).`
+Exit codes: 0 done · 1 failed · 2 wrong usage · 3 no such device · 4 the device exists already · 5 the database can't be reached (serve: 1) · 130 interrupted before there was a result.`
 
 // commandLine is all that can be typed.
 type commandLine struct {
@@ -58,6 +58,7 @@ func (c *console) logger(out io.Writer) *slog.Logger {
 	onTerminal := terminal.IsTerminal(c.stderr)
 	options := &slog.HandlerOptions{Level: c.logLevel}
 	if c.logFormat == "json" || c.logFormat == "auto" && !onTerminal {
+		options.ReplaceAttr = secondsInJSON
 		return slog.New(slog.NewJSONHandler(out, options))
 	}
 	if onTerminal {
@@ -70,6 +71,15 @@ func (c *console) logger(out io.Writer) *slog.Logger {
 		}
 	}
 	return slog.New(slog.NewTextHandler(out, options))
+}
+
+// secondsInJSON makes durations numbers of seconds, where slog would write
+// nanoseconds.
+func secondsInJSON(_ []string, attr slog.Attr) slog.Attr {
+	if attr.Value.Kind() == slog.KindDuration {
+		attr.Value = slog.Float64Value(attr.Value.Duration().Seconds())
+	}
+	return attr
 }
 
 // quietLogger is for commands whose output is not a log: unless somebody asks

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,7 +25,7 @@ func TestHelp(t *testing.T) {
 		require.NotRegexp(t, regexp.MustCompile(`\$\{\w+\}`), shown.stdout, "a variable was not filled in")
 	}
 	top := mooring(t, "--help").stdout
-	for _, command := range []string{"serve", "demo", "device", "dsn", "migrate", "healthcheck", "version"} {
+	for _, command := range []string{"serve", "demo", "device", "audit", "dsn", "migrate", "healthcheck", "version"} {
 		require.Regexp(t, `(?m)^  `+command+`\b`, top)
 	}
 	require.Contains(t, top, "Exit codes")
@@ -53,10 +55,14 @@ func TestBadUsage(t *testing.T) {
 		{[]string{"device", "add", "--count", "3"}, "--prefix"},
 		{[]string{"device", "add", "boiler", "--count", "3", "--prefix", "x-"}, "--count"},
 		{[]string{"demo", "--for", "soon"}, "--for"},
+		{[]string{"device", "list", "--database-url", "mysql://x"}, "--database-url must be like"},
+		{[]string{"audit", "--database-url", "postgres://u:secret@host:notaport/x"}, "--database-url must be like"},
+		{[]string{"serve", "--database-url", "postgres://u:secret@host:notaport/x"}, "--database-url must be like"},
 	} {
 		got := mooring(t, c.args...)
 		require.Equal(t, exitUsage, got.code, "%v: %s", c.args, got.stderr)
 		require.Contains(t, got.stderr, c.says)
+		require.NotContains(t, got.stderr, "secret")
 		require.Empty(t, got.stdout)
 	}
 }
@@ -102,10 +108,10 @@ func TestConfigFileWithUnknownKey(t *testing.T) {
 	for content, says := range map[string]string{
 		"widnow: 3\n":              `"widnow" is no flag`,
 		"oldest:\n  - 1y\n":        "oldest must be a single value",
-		"listen: [\n":              "configuration file",
+		"listen: [\n":              "mooring.yaml",
 		"window: several\n":        "--window",
 		"window: 3\nwindow: 4\n":   "already defined",
-		"- just\n- a\n- list\n":    "configuration file",
+		"- just\n- a\n- list\n":    "mooring.yaml",
 		"max-waiting-bytes: 10x\n": "is no size",
 	} {
 		file := filepath.Join(t.TempDir(), "mooring.yaml")
@@ -114,6 +120,18 @@ func TestConfigFileWithUnknownKey(t *testing.T) {
 		require.Equal(t, exitUsage, got.code, content)
 		require.Contains(t, got.stderr, says, content)
 	}
+	file := filepath.Join(t.TempDir(), "ours.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("widnow: 3\n"), 0o600))
+	require.Contains(t, mooring(t, "serve", "--config", file).stderr, file)
+}
+
+// Programs that read the log get durations as numbers of seconds.
+func TestDurationsInJSONLogs(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	c := &console{stderr: io.Discard, logFormat: "json"}
+	c.logger(&out).Info("x", "took", 1500*time.Millisecond, slog.Group("g", "wait", time.Minute))
+	require.Contains(t, out.String(), `"took":1.5,"g":{"wait":60}`)
 }
 
 func TestVersion(t *testing.T) {

@@ -14,21 +14,28 @@ import (
 // yamlFile resolves flags from a YAML file whose keys are the flags' names. Its
 // values are texts as they stand in the file: flags know better than YAML what
 // a date or a number is.
-type yamlFile map[string]string
+type yamlFile struct {
+	name   string
+	values map[string]string
+}
 
 // loadYAML is a kong.ConfigurationLoader.
 func loadYAML(r io.Reader) (kong.Resolver, error) {
+	name := "configuration file"
+	if file, ok := r.(interface{ Name() string }); ok {
+		name = file.Name()
+	}
 	var nodes map[string]yaml.Node
 	if err := yaml.NewDecoder(r).Decode(&nodes); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("configuration file: %w", err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	file := make(yamlFile, len(nodes))
+	file := yamlFile{name: name, values: make(map[string]string, len(nodes))}
 	for key, node := range nodes {
 		switch {
 		case node.Kind != yaml.ScalarNode:
-			return nil, fmt.Errorf("configuration file, line %d: %s must be a single value", node.Line, key)
+			return nil, fmt.Errorf("%s, line %d: %s must be a single value", name, node.Line, key)
 		case node.Tag != "!!null":
-			file[key] = node.Value
+			file.values[key] = node.Value
 		}
 	}
 	return file, nil
@@ -47,9 +54,9 @@ func (f yamlFile) Validate(application *kong.Application) error {
 	if err != nil {
 		return err
 	}
-	for key := range f {
+	for key := range f.values {
 		if !slices.Contains(known, key) {
-			return fmt.Errorf("configuration file: %q is no flag; keys are flags without the dashes in front, as %q", key, "data-dir")
+			return fmt.Errorf("%s: %q is no flag; keys are flags without the dashes in front, as %q", f.name, key, "data-dir")
 		}
 	}
 	return nil
@@ -58,7 +65,7 @@ func (f yamlFile) Validate(application *kong.Application) error {
 // Resolve leaves flags alone whose environment variable is set, which counts
 // more than a file.
 func (f yamlFile) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	value, ok := f[flag.Name]
+	value, ok := f.values[flag.Name]
 	if !ok {
 		return nil, nil //nolint:nilnil // kong's way of saying that nothing was found
 	}

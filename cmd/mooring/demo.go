@@ -38,8 +38,11 @@ func (d *demoCommand) Run(ctx context.Context, out *console) error {
 		Listen: d.Listen, For: d.For.Duration(), Devices: d.Devices, Rate: d.Rate, Seed: d.Seed,
 		Program: program(), Out: out.stdout, Logger: out.quietLogger,
 	})
-	if errors.Is(err, context.Canceled) && (soft.Err() != nil || hard.Err() != nil) {
-		return errShown // by whoever pressed Ctrl-C
+	switch {
+	case errors.Is(err, demo.ErrInterrupted):
+		return &codedError{exitInterrupted, demo.ErrInterrupted}
+	case errors.Is(err, context.Canceled) && hard.Err() != nil:
+		return &codedError{exitInterrupted, errors.New("interrupted twice: there is no verdict")}
 	}
 	return err
 }

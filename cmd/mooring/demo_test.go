@@ -76,7 +76,8 @@ func TestDemoInterruptedEarlyAndTwice(t *testing.T) {
 	early, folder := startDemo(t)
 	early.says("Starting a server")
 	require.NoError(t, early.cmd.Process.Signal(syscall.SIGTERM))
-	require.Equal(t, exitFailed, early.wait(), early.output)
+	require.Equal(t, exitInterrupted, early.wait(), early.output)
+	require.Contains(t, early.output.String(), "interrupted while the demo was starting")
 	requireNothingLeft(t, early, folder)
 
 	twice, folder := startDemo(t)

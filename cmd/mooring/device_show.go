@@ -81,7 +81,7 @@ func (d *deviceListCommand) Run(ctx context.Context, out *console) error {
 			return out.printJSON(shown)
 		}
 		if len(list) == 0 {
-			fmt.Fprintln(out.stdout, "No device. Add one with: mooring device add NAME")
+			fmt.Fprintln(out.stdout, d.nothing())
 			return nil
 		}
 		rows := make([][]string, len(list))
@@ -94,6 +94,26 @@ func (d *deviceListCommand) Run(ctx context.Context, out *console) error {
 		}
 		return nil
 	})
+}
+
+// nothing says why the list is empty, as far as what was asked for tells.
+func (d *deviceListCommand) nothing() string {
+	which := ""
+	switch {
+	case d.Online:
+		which = " that is online"
+	case d.Offline:
+		which = " that is offline"
+	case d.Disabled:
+		which = " that is disabled"
+	}
+	if d.Prefix != "" {
+		which += fmt.Sprintf(" with a name that begins with %q", d.Prefix)
+	}
+	if which == "" {
+		return "No device. Add one with: mooring device add NAME"
+	}
+	return "No device" + which + ". mooring device list, without filters, shows those there are."
 }
 
 // collect reads pages until there are no more or the limit is reached.

@@ -18,6 +18,8 @@ const (
 	exitNoDevice   = 3
 	exitExists     = 4
 	exitNoDatabase = 5
+
+	exitInterrupted = 130 // as shells say it
 )
 
 // codedError is an error that has an exit code of its own.
@@ -61,6 +63,9 @@ func connect(location app.Location) (app.Database, error) {
 	database, err := app.FindDatabase(location)
 	if err == nil {
 		return database, nil
+	}
+	if errors.Is(err, app.ErrDatabaseURL) {
+		return app.Database{}, &codedError{exitUsage, err}
 	}
 	if errors.Is(err, embedded.ErrNotRunning) {
 		advice := "Start the server first (mooring serve), or name its data directory (--data-dir) or another database (--database-url)."

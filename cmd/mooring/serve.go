@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -70,6 +71,9 @@ func (s *serveCommand) Run(ctx context.Context, out *console) error {
 
 // serveError adds to a failed start what to do about it, where it is known.
 func serveError(err error) error {
+	if errors.Is(err, app.ErrDatabaseURL) {
+		return &codedError{exitUsage, err}
+	}
 	if strings.Contains(err.Error(), "address already in use") {
 		return fmt.Errorf("%w.\nAnother program listens there; choose another address with --listen", trimDot(err))
 	}

@@ -68,10 +68,16 @@ func FindDatabase(location Location) (Database, error) {
 	return Database{URL: info.URL, Embedded: &info}, nil
 }
 
+// ErrDatabaseURL is matched by the error for a --database-url that can't be read.
+var ErrDatabaseURL = errors.New("--database-url must be like postgres://user:password@host/database")
+
 // configuredDatabase refuses what is no URL, since Reader adds parameters to it.
 func configuredDatabase(text string) (Database, error) {
 	if !strings.HasPrefix(text, "postgres://") && !strings.HasPrefix(text, "postgresql://") {
-		return Database{}, errors.New("--database-url must be like postgres://user:password@host/database")
+		return Database{}, ErrDatabaseURL
+	}
+	if err := storage.CheckURL(text); err != nil {
+		return Database{}, fmt.Errorf("%w: %w", ErrDatabaseURL, err)
 	}
 	return Database{URL: text}, nil
 }

@@ -34,6 +34,10 @@ type Config struct {
 // ErrNotClean means that the server did not keep its promise.
 var ErrNotClean = errors.New("the verdict is not clean")
 
+// ErrInterrupted means that soft ended before the devices had begun: there is
+// nothing to judge.
+var ErrInterrupted = errors.New("interrupted while the demo was starting: there is no verdict")
+
 // The status is redrawn often on a terminal and written seldom elsewhere.
 const (
 	redrawEvery = 250 * time.Millisecond
@@ -83,7 +87,7 @@ func Run(soft, hard context.Context, cfg Config) (err error) {
 		Grace: app.Span(time.Second), // nobody is connected any more when it stops
 	})
 	if err := d.server.Start(soft); err != nil {
-		return err
+		return interrupted(soft, err)
 	}
 	defer func() {
 		if stopErr := d.server.Stop(hard); stopErr != nil && hard.Err() == nil {
@@ -91,7 +95,7 @@ func Run(soft, hard context.Context, cfg Config) (err error) {
 		}
 	}()
 	if err := d.register(soft); err != nil {
-		return err
+		return interrupted(soft, err)
 	}
 	d.greet()
 	if err := d.measure(soft, hard); err != nil {
@@ -101,6 +105,14 @@ func Run(soft, hard context.Context, cfg Config) (err error) {
 		return err
 	}
 	return d.judge(hard)
+}
+
+// interrupted is err, unless the end of soft is why.
+func interrupted(soft context.Context, err error) error {
+	if soft.Err() != nil {
+		return ErrInterrupted
+	}
+	return err
 }
 
 // register adds the devices.

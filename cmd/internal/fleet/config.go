@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -126,27 +125,39 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// ConfigError says which field of Config can't be.
+type ConfigError struct {
+	Field string // as Config names it
+	Fault string
+}
+
+func (e *ConfigError) Error() string { return "fleet: " + e.Field + ": " + e.Fault }
+
 func (c *Config) validate() error {
 	switch {
 	case len(c.Tokens) == 0:
-		return errors.New("fleet: Tokens: no devices")
+		return &ConfigError{"Tokens", "no devices"}
 	case c.Rate < 0:
-		return errors.New("fleet: Rate: negative")
+		return &ConfigError{"Rate", "negative"}
 	case c.Rows < 1 || c.Rows > wire.DefaultMaxRows:
-		return fmt.Errorf("fleet: Rows: not within 1 to %d", wire.DefaultMaxRows)
+		return &ConfigError{"Rows", fmt.Sprintf("not within 1 to %d", wire.DefaultMaxRows)}
 	case c.Channels < 1 || c.Channels > wire.DefaultMaxChannels:
-		return fmt.Errorf("fleet: Channels: not within 1 to %d", wire.DefaultMaxChannels)
-	case c.For < 0 || c.Settle < 0 || c.Buffer < 0:
-		return errors.New("fleet: For, Settle, Buffer: negative")
+		return &ConfigError{"Channels", fmt.Sprintf("not within 1 to %d", wire.DefaultMaxChannels)}
+	case c.For < 0:
+		return &ConfigError{"For", "negative"}
+	case c.Settle < 0:
+		return &ConfigError{"Settle", "negative"}
+	case c.Buffer < 0:
+		return &ConfigError{"Buffer", "negative"}
 	case c.Share < 1 || c.Share > maxBoots:
-		return fmt.Errorf("fleet: Share: not within 1 to %d", maxBoots)
+		return &ConfigError{"Share", fmt.Sprintf("not within 1 to %d", maxBoots)}
 	case c.Share > 1 && c.Faults != FaultsNone:
-		return errors.New("fleet: Share: devices that share a credential can't have faults as well")
+		return &ConfigError{"Share", "devices that share a credential can't have faults as well"}
 	case c.BackoffScale < 0:
-		return errors.New("fleet: BackoffScale: negative")
+		return &ConfigError{"BackoffScale", "negative"}
 	}
 	if _, known := faultRates[c.Faults]; !known {
-		return fmt.Errorf("fleet: Faults: %q is none of none, light, heavy", c.Faults)
+		return &ConfigError{"Faults", fmt.Sprintf("%q is none of none, light, heavy", c.Faults)}
 	}
 	return nil
 }
