@@ -87,6 +87,7 @@ func benchmarkDecode(b *testing.B, frame []byte, rows, channels int) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rows), "ns/row")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rows*channels), "ns/value")
 }
 
 func BenchmarkEncodeData(b *testing.B) {
@@ -108,6 +109,7 @@ func BenchmarkEncodeData(b *testing.B) {
 
 func BenchmarkEncodeAck(b *testing.B) {
 	encoder, ack := NewEncoder(), &Ack{Next: 1_000_000, Window: 16}
+	b.SetBytes(int64(len(encoder.Ack(ack))))
 	b.ReportAllocs()
 	for b.Loop() {
 		encoder.Ack(ack)

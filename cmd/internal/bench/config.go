@@ -106,7 +106,8 @@ func (c Config) withDefaults() (Config, error) {
 	if err != nil {
 		return c, fmt.Errorf("bench: %w (only Linux has what is needed)", err)
 	}
-	most := limit - reservedFiles
+	// A server keeps a sixteenth for connections that are not devices' yet.
+	most := limit - limit/16 - reservedFiles
 	orDefault(&c.For, 6*time.Second)
 	orDefault(&c.Rounds, 2)
 	orDefault(&c.Devices, 200)
