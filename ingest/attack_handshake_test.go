@@ -36,6 +36,7 @@ func handshakeWith(more, behind string) func(n int) string {
 // HTTP status, and nothing else, and the connection is closed.
 func answered(name string, want int, request func(n int) string) attack {
 	return attack{name, func(t *testing.T, sv *server, n int) {
+		t.Helper()
 		d := sv.dial(t)
 		go d.shove([]byte(request(n)), 1)
 		require.Equal(t, want, d.onlyStatus())
@@ -66,6 +67,7 @@ func (d *device) onlyStatus() int {
 // follows is read as WebSocket frames from the right byte on.
 func upgraded(name string, request func(n int) string, then func(d *device)) attack {
 	return attack{name, func(t *testing.T, sv *server, n int) {
+		t.Helper()
 		d := sv.dial(t)
 		d.raw([]byte(request(n)))
 		_ = d.conn.SetReadDeadline(time.Now().Add(patience))
@@ -150,6 +152,7 @@ func TestAttackHandshake(t *testing.T) {
 		answered("a hundred tokens", 400, handshakeWith("Sec-WebSocket-Protocol: mooring.v1"+many(100, ",mooring.token.x")+"\r\n", "")),
 
 		{"half a handshake, and gone", func(t *testing.T, sv *server, n int) {
+			t.Helper()
 			for cut := 0; cut < len(plain(n)); cut += 20 {
 				d := sv.dial(t)
 				d.raw([]byte(plain(n)[:cut]))
@@ -157,6 +160,7 @@ func TestAttackHandshake(t *testing.T) {
 			}
 		}},
 		{"a whole handshake, and gone", func(t *testing.T, sv *server, n int) {
+			t.Helper()
 			for range 10 {
 				d := sv.dial(t)
 				d.raw([]byte(plain(n)))

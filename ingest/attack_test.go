@@ -127,6 +127,7 @@ func (d *device) shove(piece []byte, times int) {
 // closing is an attack on a session that is answered with a close code.
 func closing(name string, code wire.CloseCode, do func(d *device)) attack {
 	return attack{name, func(t *testing.T, sv *server, n int) {
+		t.Helper()
 		d := sv.join(t, n)
 		do(d)
 		d.closesWith(code, true)
@@ -211,6 +212,7 @@ func TestAttackFrames(t *testing.T) {
 			d.shove(masked(0x82, d.encoder.Layout(twoNumbers())), 2000)
 		}),
 		{"a flood of Pings by one who never reads", func(t *testing.T, sv *server, n int) {
+			t.Helper()
 			d := sv.join(t, n)
 			d.shove(ping, 5000)
 			sv.gone(t, n) // while d's end stays open and unread
@@ -236,6 +238,7 @@ func TestAttackFrames(t *testing.T) {
 		sending("the bytes of a good frame, as text", wire.CloseText, masked(0x81, []byte{0x91, 0x20})),
 
 		{"Close, and then a flood of rows", func(t *testing.T, sv *server, n int) {
+			t.Helper()
 			d := sv.join(t, n)
 			d.raw(masked(0x88, []byte{0x03, 0xE8}))
 			d.shove(masked(0x82, d.frame(0, 3)), 2000)
@@ -245,11 +248,13 @@ func TestAttackFrames(t *testing.T) {
 			d.conn.Close()
 		}},
 		{"Close with a reason that is not UTF-8", func(t *testing.T, sv *server, n int) {
+			t.Helper()
 			d := sv.join(t, n)
 			d.raw(masked(0x88, []byte{0x03, 0xE8, 0xFF}))
 			d.closesWith(1007, false)
 		}},
 		{"a reset in the middle of a frame", func(t *testing.T, sv *server, n int) {
+			t.Helper()
 			for range 5 {
 				d := sv.join(t, n)
 				d.raw(announcing(0x82, 16<<10))
@@ -258,6 +263,7 @@ func TestAttackFrames(t *testing.T) {
 			}
 		}},
 		{"the same device over and over", func(t *testing.T, sv *server, n int) {
+			t.Helper()
 			for range 20 {
 				sv.join(t, n).raw([]byte{0x82, 0xFE})
 			}

@@ -7,6 +7,7 @@
 // # The way of a row
 //
 //	socket ── link.go           the raw connection as gws sees it
+//	  guard.go                  ends what would go on for ever, by the frames' heads
 //	  gws ReadLoop              one goroutine a connection, session.go
 //	    frames.go, data.go      decode a frame, refuse what is wrong by name
 //	      layouts.go            which channels a row has

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -123,10 +124,10 @@ func (v *testVector) check(t *testing.T, sv *server, n int) {
 	var third, code string
 	switch words := strings.Fields(v.want); words[0] {
 	case "close":
-		var close wire.CloseCode
-		_, err := fmt.Sscan(words[1], &close)
+		var code wire.CloseCode
+		_, err := fmt.Sscan(words[1], &code)
 		require.NoError(t, err)
-		d.closesWith(close, true)
+		d.closesWith(code, true)
 		return
 	case "rows":
 		_, err := fmt.Sscan(v.want[len("rows"):], &first, &second, &code)
@@ -145,7 +146,7 @@ func (v *testVector) check(t *testing.T, sv *server, n int) {
 		notice := d.notice()
 		require.Equal(t, wire.NoticeLayoutRejected, notice.Kind)
 		require.Equal(t, uint32(first), notice.Layout)
-		channel := fmt.Sprint(notice.Channel)
+		channel := strconv.Itoa(notice.Channel)
 		if notice.Channel == wire.WholeRow {
 			channel = "nil"
 		}

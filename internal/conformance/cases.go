@@ -63,11 +63,13 @@ func framing() Section {
 				c.chop = 997
 				c.message(c.ping(65_536))
 			}),
-		Case{"1.2.1", "an empty binary message", "taken (§5.2); what it means is the application's", "close 4200: no frame of the protocol",
+		Case{
+			"1.2.1", "an empty binary message", "taken (§5.2); what it means is the application's", "close 4200: no frame of the protocol",
 			func(c *Client) error {
 				c.message(nil)
 				return c.closed(4200)
-			}},
+			},
+		},
 		breach("1.3.1", "a message without a mask", "the server closes, with 1002 at its liking (§5.1)", func(c *Client) {
 			c.write([]byte{fin | opBinary, 1, 0x90})
 		}),
@@ -109,7 +111,7 @@ func pings() Section {
 				}
 				before := number
 				if _, err := fmt.Sscanf(string(payload), "payload-%d", &number); err != nil || number <= before {
-					return fmt.Errorf("Pong %q after %d", payload, before)
+					return fmt.Errorf("the Pong %q came after %d", payload, before)
 				}
 			}
 			return nil
@@ -176,7 +178,8 @@ func opcodes() Section {
 	for i, opcode := range []byte{3, 4, 5, 6, 7, 11, 12, 13, 14, 15} {
 		id := fmt.Sprintf("4.%d.%d", i/5+1, i%5+1)
 		payload := make([]byte, i%3*7)
-		s.Cases = append(s.Cases, Case{id, fmt.Sprintf("a good message, then opcode %d with %d bytes, then a Ping", opcode, len(payload)),
+		s.Cases = append(s.Cases, Case{
+			id, fmt.Sprintf("a good message, then opcode %d with %d bytes, then a Ping", opcode, len(payload)),
 			asks, "the echo of the first, then close 1002", func(c *Client) error {
 				c.message(c.ping(20))
 				if err := c.echoed(); err != nil {
@@ -185,7 +188,8 @@ func opcodes() Section {
 				c.frame(fin|opcode, payload)
 				c.frame(fin|opPing, nil)
 				return c.closed(1002)
-			}})
+			},
+		})
 	}
 	return s
 }

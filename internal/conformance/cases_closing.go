@@ -83,11 +83,13 @@ func closing() Section {
 func codes() Section {
 	s := Section{Title: "7.7 to 7.13 Close codes", About: "The answer to a Close may have the same code or a plain 1000."}
 	for i, code := range []int{1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 3999, 4000, 4999} {
-		s.Cases = append(s.Cases, Case{fmt.Sprintf("7.7.%d", i+1), fmt.Sprintf("Close %d", code), "a code that may be sent (§7.4): answered (§5.5.1)",
+		s.Cases = append(s.Cases, Case{
+			fmt.Sprintf("7.7.%d", i+1), fmt.Sprintf("Close %d", code), "a code that may be sent (§7.4): answered (§5.5.1)",
 			fmt.Sprintf("close %d or 1000", code), func(c *Client) error {
 				c.frame(fin|opClose, closeFrame(code, ""))
 				return c.closed(code, 1000)
-			}})
+			},
+		})
 	}
 	for i, code := range []int{0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535} {
 		id := fmt.Sprintf("7.9.%d", i+1)

@@ -162,8 +162,10 @@ func limits() Section {
 			}))
 	}
 	for i, rows := range []int{1, 10, 100, 1000} {
-		s.Cases = append(s.Cases, Case{fmt.Sprintf("9.8.%d", i+1), fmt.Sprintf("1,000 DATA frames of %d rows, each after the ACK of the one before", rows),
-			"messages in order (§5.4)", "1,000 ACKs, each of its frame", func(c *Client) error { return c.rows(1000, rows) }})
+		s.Cases = append(s.Cases, Case{
+			fmt.Sprintf("9.8.%d", i+1), fmt.Sprintf("1,000 DATA frames of %d rows, each after the ACK of the one before", rows),
+			"messages in order (§5.4)", "1,000 ACKs, each of its frame", func(c *Client) error { return c.rows(1000, rows) },
+		})
 	}
 	s.Cases = append(s.Cases, Case{"9.9.1", "a message of one byte more than max_frame", "may be refused with 1009 (§7.4.1)", "close 4202", func(c *Client) error {
 		c.message(c.ping(64<<10 + 1))

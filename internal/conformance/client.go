@@ -3,12 +3,14 @@ package conformance
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"mooring/wire"
@@ -41,8 +43,9 @@ type Client struct {
 
 // Dial connects to a server's endpoint at addr, host and port, with a token, says
 // HELLO and waits for WELCOME.
-func Dial(addr, token string) (*Client, error) {
-	conn, err := net.DialTimeout("tcp", addr, patience)
+func Dial(ctx context.Context, addr, token string) (*Client, error) {
+	dialer := net.Dialer{Timeout: patience}
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("conformance: %w", err)
 	}
@@ -232,10 +235,8 @@ func (c *Client) closed(codes ...int) error {
 	if len(payload) >= 2 {
 		code = int(binary.BigEndian.Uint16(payload))
 	}
-	for _, want := range codes {
-		if code == want {
-			return c.ended()
-		}
+	if slices.Contains(codes, code) {
+		return c.ended()
 	}
 	return fmt.Errorf("expected a close with %v, got %d %q", codes, code, payload[min(2, len(payload)):])
 }

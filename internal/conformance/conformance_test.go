@@ -91,7 +91,7 @@ func TestConformance(t *testing.T) {
 			seen[c.ID] = true
 			result := "passed"
 			t.Run(c.ID, func(t *testing.T) {
-				client, err := conformance.Dial(addr, "token")
+				client, err := conformance.Dial(t.Context(), addr, "token")
 				require.NoError(t, err)
 				defer client.Close()
 				if err := c.Run(client); err != nil {
@@ -182,7 +182,7 @@ func deaf(t *testing.T) (*conformance.Client, func()) {
 			}
 		}
 	}()
-	client, err := conformance.Dial(listener.Addr().String(), "token")
+	client, err := conformance.Dial(t.Context(), listener.Addr().String(), "token")
 	require.NoError(t, err)
 	return client, func() {
 		client.Close()
