@@ -87,6 +87,30 @@ func (p *Probe) Checkpoint(ctx context.Context) error {
 	return nil
 }
 
+// Change runs statements on the table that a benchmark is about to fill, as
+// their owner.
+func (p *Probe) Change(ctx context.Context, statements []string) error {
+	for _, sql := range statements {
+		if _, err := p.ask(ctx, sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Administer runs a statement as superuser, such as ALTER SYSTEM.
+func (p *Probe) Administer(ctx context.Context, sql string) error {
+	if _, err := p.super.Exec(ctx, sql).ReadAll(); err != nil {
+		return fmt.Errorf("storage: probe: %w", err)
+	}
+	return nil
+}
+
+// LogPosition is how many bytes of write-ahead log PostgreSQL has written so far.
+func (p *Probe) LogPosition(ctx context.Context) (int64, error) {
+	return p.number(ctx, "SELECT (pg_current_wal_lsn() - '0/0')::int8")
+}
+
 // Sizes is what the samples take on disk.
 type Sizes struct{ Heap, Index int64 } // bytes, of all partitions
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"mooring/cmd/internal/app"
@@ -17,10 +18,7 @@ import (
 )
 
 // scenarios are the functions that measure, by name.
-var scenarios = []struct {
-	name    string
-	measure func(*bench, context.Context) (Scenario, error)
-}{
+var scenarios = []scenario{
 	{"saturate", (*bench).saturate},
 	{"saturate-1row", (*bench).saturateOneRow},
 	{"steady", (*bench).steady},
@@ -29,6 +27,11 @@ var scenarios = []struct {
 	{"growth", (*bench).growth},
 	{"duplicates", (*bench).duplicates},
 	{"storage", (*bench).storage},
+}
+
+type scenario struct {
+	name    string
+	measure func(*bench, context.Context) (Scenario, error)
 }
 
 // tenRows and oneRow are the frames of the loads.
@@ -82,7 +85,7 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 	for _, name := range cfg.Scenarios {
 		wanted[name] = true
 	}
-	for _, s := range scenarios {
+	for _, s := range slices.Concat(scenarios, onDemand()) {
 		if !wanted[s.name] {
 			continue
 		}

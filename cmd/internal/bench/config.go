@@ -86,6 +86,16 @@ func Scenarios() []string {
 	return names
 }
 
+// OnDemand are those that run only when they are named: what the decisions on
+// PostgreSQL rest on.
+func OnDemand() []string {
+	var names []string
+	for _, s := range onDemand() {
+		names = append(names, s.name)
+	}
+	return names
+}
+
 func orDefault[T comparable](value *T, otherwise T) {
 	var zero T
 	if *value == zero {
@@ -98,8 +108,8 @@ func (c Config) withDefaults() (Config, error) {
 		c.Scenarios = Scenarios()
 	}
 	for _, name := range c.Scenarios {
-		if !slices.Contains(Scenarios(), name) {
-			return c, fmt.Errorf("bench: no scenario %q, there are %s", name, strings.Join(Scenarios(), ", "))
+		if known := slices.Concat(Scenarios(), OnDemand()); !slices.Contains(known, name) {
+			return c, fmt.Errorf("bench: no scenario %q, there are %s", name, strings.Join(known, ", "))
 		}
 	}
 	limit, err := fileLimit()
