@@ -111,3 +111,51 @@ func BenchmarkSettle(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/1000, "µs/pair")
 }
+
+// interleaved is a batch as it comes in: frames of ten rows of 100 devices, turn
+// by turn.
+func interleaved() (b batch) {
+	for frame := range uint64(8) {
+		for device := range int32(100) {
+			b.series(1+device*37%100, 1, frame*10, 10)
+		}
+	}
+	return b
+}
+
+// What happens to a batch before its COPY: rows found, put in order, runs and
+// marks, and pieces made of it.
+func BenchmarkArrange(b *testing.B) {
+	rows := interleaved()
+	t := newTracker(1)
+	var w writer
+	b.SetBytes(int64(len(rows.rows)))
+	b.ReportAllocs()
+	for b.Loop() {
+		prepareBatch(b, t, &w, &rows)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(rows.count), "ns/row")
+}
+
+func prepareBatch(tb testing.TB, t *tracker, w *writer, rows *batch) {
+	tb.Helper()
+	if err := w.arranged.arrange(rows.rows, rows.count); err != nil {
+		tb.Fatal(err)
+	}
+	t.begin(w.arranged.runs, testTime)
+	w.sql.Reset()
+	t.appendMarks(&w.sql, w.arranged.runs)
+	sinkPieces = w.arranged.pieces()
+	t.end(w.arranged.runs, true, testTime)
+	w.arranged.release()
+}
+
+var sinkPieces [][]byte
+
+func TestPreparingABatchDoesNotAllocate(t *testing.T) {
+	rows := interleaved()
+	tracked := newTracker(1)
+	var w writer
+	prepareBatch(t, tracked, &w, &rows) // buffers and marks
+	require.Zero(t, testing.AllocsPerRun(20, func() { prepareBatch(t, tracked, &w, &rows) }))
+}

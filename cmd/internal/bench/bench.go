@@ -81,6 +81,9 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 	if report.Machine, err = b.machine(ctx); err != nil {
 		return nil, err
 	}
+	if err := b.breakIn(ctx); err != nil {
+		return nil, err
+	}
 	wanted := make(map[string]bool)
 	for _, name := range cfg.Scenarios {
 		wanted[name] = true
