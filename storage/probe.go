@@ -106,11 +106,6 @@ func (p *Probe) Administer(ctx context.Context, sql string) error {
 	return nil
 }
 
-// LogPosition is how many bytes of write-ahead log PostgreSQL has written so far.
-func (p *Probe) LogPosition(ctx context.Context) (int64, error) {
-	return p.number(ctx, "SELECT (pg_current_wal_lsn() - '0/0')::int8")
-}
-
 // Sizes is what the samples take on disk.
 type Sizes struct{ Heap, Index int64 } // bytes, of all partitions
 
