@@ -11,13 +11,11 @@ type Credential struct {
 	Name        string // if not empty, the device must have this name
 	Certificate string // common name of a verified certificate; counts without Token
 	OnlyKnown   bool   // answer from memory alone, else with ErrNotKnown
+	Remote      string // where it comes from, for the record of refusals
 }
 
-// Authenticate says whose credential it is. It answers ErrUnauthenticated,
-// ErrDisabled, or an error that may pass: then Postgres could not be asked
-// within Config.Wait. What is in memory is answered without waiting and without
-// allocating.
-func (r *Registry) Authenticate(ctx context.Context, shown Credential) (Device, error) {
+// authenticate is Authenticate without the record of refusals.
+func (r *Registry) authenticate(ctx context.Context, shown Credential) (Device, error) {
 	token, name, certificate := shown.Token, shown.Name, shown.Certificate
 	var key credentialKey
 	switch {

@@ -10,9 +10,10 @@
 // whose connections to end.
 //
 // Lifecycle: Open needs a migrated database that can be reached, and starts
-// seven goroutines that the Registry owns: lookups of credentials, openings of
-// sessions, flushes of their progress, the listener, the lease, the checks of
-// open sessions and the tidying of old ones. Close stops them, writes what is
+// eight goroutines that the Registry owns: lookups of credentials, openings of
+// sessions, flushes of their progress and of refused handshakes, the listener,
+// the lease, the checks of open sessions, the tidying of old ones, and the probe
+// of a Postgres that is away. Close stops them, writes what is
 // not yet written, and waits.
 // All methods are safe for concurrent use.
 package devices

@@ -37,6 +37,11 @@ func (r *Registry) runFlushes(stop, operations context.Context) {
 				return
 			}
 		}
+		if withProgress {
+			if err := r.flushRefused(operations); err != nil {
+				r.config.Logger.Debug("not recorded", "error", err)
+			}
+		}
 		if err := r.flush(operations, withProgress); err != nil {
 			r.config.Logger.Warn("can't write the state of sessions; trying again", "error", err, "in", retry)
 			if !sleep(stop, retry) {

@@ -71,6 +71,9 @@ UPDATE mooring.gateways g
   FROM before
  WHERE g.incarnation = $1
 RETURNING before.ended_at IS NOT NULL`, r.incarnation, r.config.Lease.Seconds()).Scan(&declaredDead)
+	if !isNoRows(err) {
+		r.health.saw(err, time.Now())
+	}
 	switch {
 	case isNoRows(err):
 		return errNoIncarnation

@@ -37,6 +37,7 @@ type lookups struct {
 	pool    *pgxpool.Pool
 	cache   *cache
 	metrics *metrics
+	health  *health // nil: nobody asks
 	wait    time.Duration
 	max     int // waiting questions
 
@@ -160,6 +161,9 @@ func (l *lookups) answer(ctx context.Context, batch []*question) {
 	l.cache.begin()
 	found := make(map[credentialKey]answer, len(batch))
 	err := l.query(ctx, batch, found)
+	if l.health != nil {
+		l.health.saw(err, time.Now())
+	}
 	keys, answers := make([]credentialKey, len(batch)), make([]answer, len(batch))
 	for i, q := range batch {
 		if err != nil {

@@ -2,6 +2,7 @@ package devices
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +28,7 @@ type metrics struct {
 	unknownSessions   prometheus.Counter
 	flushFailures     prometheus.Counter
 	leasesLost        prometheus.Counter
+	refusedDropped    prometheus.Counter
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
@@ -59,6 +61,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		sessionsRecovered: counter("sessions_recovered_total", "Sessions of dead gateways that this one closed."),
 		unknownSessions:   counter("sessions_unknown_total", "Ends of sessions that are not open; they are ignored."),
 		flushFailures:     counter("session_flush_failures_total", "Writes of sessions' progress and ends that failed and are tried again."),
+		refusedDropped:    counter("refused_handshakes_unrecorded_total", "Refused handshakes of devices that mooring.refused_handshakes lacks, because there were too many or it could not be written."),
 		leasesLost:        counter("leases_lost_total", "Times another gateway took this one for dead; its sessions were opened again."),
 	}
 }
@@ -72,6 +75,12 @@ func (r *Registry) observe(registerer prometheus.Registerer) {
 	}
 	gauge("sessions_open", "Sessions that this gateway holds.", func() int { open, _ := r.book.size(); return open })
 	gauge("sessions_unwritten_ends", "Sessions that ended and whose end is not yet in Postgres.", func() int { _, ended := r.book.size(); return ended })
+	gauge("away", "1 while Postgres does not answer the registry and devices are turned away with HTTP 503, else 0.", func() int {
+		if r.health.away(time.Now()) {
+			return 1
+		}
+		return 0
+	})
 	gauge("credentials_cached", "Good credentials in memory.", r.cache.size)
 }
 

@@ -237,6 +237,7 @@ func (r *Registry) openBatch(ctx context.Context, batch []*opening) bool {
 	ctx, cancel := context.WithTimeout(withPurpose(ctx, "open sessions"), r.config.Wait)
 	defer cancel()
 	results, err := r.insertSessions(ctx, batch)
+	r.health.saw(err, time.Now())
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Code == "23503" {
 		// A device was removed between the check and the insertion. The next

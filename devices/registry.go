@@ -27,6 +27,8 @@ type Registry struct {
 	lookups   *lookups
 	openings  *openings
 	book      *book
+	refused   refusedLog
+	health    *health
 	recheck   chan struct{} // capacity 1: check open sessions now
 	suspected chan struct{} // capacity 1: check those of book.suspects now
 
@@ -52,7 +54,7 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 	collected := prometheus.NewRegistry()
 	r := &Registry{
 		config: config, metrics: newMetrics(collected), collected: collected, opened: time.Now(),
-		book: newBook(), openings: newOpenings(config.Waiting), recheck: make(chan struct{}, 1), suspected: make(chan struct{}, 1),
+		health: new(health), book: newBook(), openings: newOpenings(config.Waiting), recheck: make(chan struct{}, 1), suspected: make(chan struct{}, 1),
 		cache: newCache(config.CacheSize, config.RefusedSize, config.CacheFor, config.RefusedFor),
 	}
 	r.sockets = newSockets()
@@ -65,6 +67,7 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 		return nil, fmt.Errorf("open the device registry: %w", err)
 	}
 	r.lookups = newLookups(r.pool, r.cache, r.metrics, config.Wait, config.Waiting)
+	r.lookups.health = r.health
 
 	listener := &listener{registry: r, config: pooled.ConnConfig}
 	r.observe(collected)
@@ -90,6 +93,7 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 	r.running.Go(func() { r.runLease(stop, operations) })
 	r.running.Go(func() { r.runChecks(stop, operations) })
 	r.running.Go(func() { r.runTidy(stop, operations) })
+	r.running.Go(func() { r.runProbe(stop, operations) })
 	return r, nil
 }
 
@@ -141,6 +145,9 @@ func (r *Registry) close(ctx context.Context) error {
 	if err := r.flushAll(ctx); err != nil {
 		_, unwritten := r.book.size()
 		return fmt.Errorf("close the device registry: the ends of %d sessions are not written: %w", unwritten, err)
+	}
+	if err := r.flushRefused(ctx); err != nil {
+		r.config.Logger.Warn("not recorded", "error", err)
 	}
 	if err := r.endLease(ctx); err != nil {
 		return fmt.Errorf("close the device registry: %w", err)

@@ -44,6 +44,7 @@ type Gateway struct {
 	metrics        *metrics
 	latency        latencies
 	unrecorded     complaint // of sessions that could not be put on record
+	unchecked      complaint // credentials that could not be checked
 	maxOutstanding uint64    // DATA frames a device may have unacknowledged
 
 	upgrader, plainUpgrader *gws.Upgrader

@@ -52,6 +52,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, bad)
 		return
 	}
+	presented.Remote = r.RemoteAddr
 	device, bad := g.authenticate(r.Context(), from, presented)
 	if bad != nil {
 		g.refuse(w, bad)
@@ -155,7 +156,9 @@ func (g *Gateway) authenticate(ctx context.Context, from netip.Addr, presented C
 	case errors.Is(err, ErrDisabled):
 		return Device{}, refuse(http.StatusForbidden, "disabled", "the device is disabled")
 	default:
-		g.cfg.Logger.Warn("credential not checked", "error", err)
+		if skipped, due := g.unchecked.due(g.clock.now()); due {
+			g.cfg.Logger.Warn("credential not checked", "error", err, "others", skipped)
+		}
 		return Device{}, refuse(http.StatusServiceUnavailable, "registry", "credentials can't be checked right now")
 	}
 }

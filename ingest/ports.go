@@ -23,6 +23,7 @@ type Credential struct {
 	// OnlyKnown asks for no more than what is in memory: a credential that is
 	// not known there to be good is answered with an error, whichever.
 	OnlyKnown bool
+	Remote    string // where it comes from, for people
 }
 
 // Device is who a credential belongs to.

@@ -14,6 +14,7 @@ type deviceCommands struct {
 	Add     deviceAddCommand     `cmd:"" help:"Add a device, or a fleet, and print the token."`
 	List    deviceListCommand    `cmd:"" help:"List devices."`
 	Show    deviceShowCommand    `cmd:"" help:"Show all about a device."`
+	Why     deviceWhyCommand     `cmd:"" help:"Say why a device was last refused, closed or throttled."`
 	Disable deviceDisableCommand `cmd:"" help:"Keep a device out; ends its connection at once."`
 	Enable  deviceEnableCommand  `cmd:"" help:"Let a disabled device in again."`
 	Rotate  deviceRotateCommand  `cmd:"" help:"Give a device a new token."`

@@ -237,16 +237,7 @@ func printDetail(w io.Writer, detail devices.Detail) {
 	}
 	line("added", "%s", moment(detail.CreatedAt))
 	for _, token := range detail.Tokens {
-		state := "good"
-		switch {
-		case !token.RevokedAt.IsZero():
-			state = "revoked " + moment(token.RevokedAt)
-		case !token.Live:
-			state = "expired " + moment(token.ExpiresAt)
-		case !token.ExpiresAt.IsZero():
-			state = "good until " + moment(token.ExpiresAt)
-		}
-		line("token", "%d: made %s, %s", token.ID, moment(token.CreatedAt), state)
+		line("token", "%d: made %s, %s", token.ID, moment(token.CreatedAt), tokenState(token))
 	}
 	rows := detail.Totals
 	line("rows", "%d in %d sessions: %d committed, %d duplicate, %d rejected; %d lost by the device",
