@@ -12,7 +12,7 @@ type record struct {
 	device   Device
 	boot     uint32
 	progress SessionProgress
-	end      SessionEnd // its SessionProgress is unused: progress holds it
+	end      *SessionEnd // once it ended; its SessionProgress is unused: progress holds it
 	ended    bool
 	changed  bool        // listed in book.changed
 	revoked  *Revocation // its connection should end and has not
@@ -112,7 +112,7 @@ func (b *book) end(e SessionEnd) bool {
 		return false
 	}
 	rec.update(e.SessionProgress)
-	rec.ended, rec.end, rec.revoked = true, e, nil
+	rec.ended, rec.end, rec.revoked = true, &e, nil
 	b.ended = append(b.ended, rec)
 	signal(b.ends)
 	return true
@@ -124,7 +124,7 @@ func (b *book) abandon(at time.Time, reason string) {
 	defer b.mu.Unlock()
 	for _, rec := range b.records {
 		if !rec.ended {
-			rec.ended, rec.end, rec.revoked = true, SessionEnd{Disconnected: at, Reason: reason, Incomplete: true}, nil
+			rec.ended, rec.end, rec.revoked = true, &SessionEnd{Disconnected: at, Reason: reason, Incomplete: true}, nil
 			b.ended = append(b.ended, rec)
 		}
 	}
@@ -146,7 +146,7 @@ func (b *book) take(limit int, withProgress bool) []written {
 	var batch []written
 	n := min(limit, len(b.ended))
 	for _, rec := range b.ended[:n] {
-		batch = append(batch, written{rec, rec.progress, &rec.end})
+		batch = append(batch, written{rec, rec.progress, rec.end})
 	}
 	b.ended = cut(b.ended, n)
 	if withProgress {

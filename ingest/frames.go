@@ -22,20 +22,16 @@ func (events) OnClose(socket *gws.Conn, err error) {
 
 // OnPing echoes the payload; gws's own habit, an empty Pong, makes strict
 // clients drop the link.
-func (events) OnPing(socket *gws.Conn, payload []byte) {
-	s := sessionOf(socket)
-	s.link.controlEnded(payload)
-	s.echo(payload)
-}
+func (events) OnPing(socket *gws.Conn, payload []byte) { sessionOf(socket).echo(payload) }
 
-// OnPong has little to do: any byte that came in was a sign of life.
-func (events) OnPong(socket *gws.Conn, payload []byte) { sessionOf(socket).link.controlEnded(payload) }
+// OnPong has nothing to do: any byte that came in was a sign of life.
+func (events) OnPong(*gws.Conn, []byte) {}
 
 // OnMessage handles one frame. The message's bytes are gws's again afterwards;
 // nothing may alias them.
 func (events) OnMessage(socket *gws.Conn, message *gws.Message) {
 	s := sessionOf(socket)
-	s.link.messageEnded()
+	s.link.woken = false
 	s.inHandler = true // stays set if a panic passes through
 	s.message(message)
 	s.inHandler = false
@@ -129,6 +125,9 @@ func (s *session) layout(frame []byte) {
 	decoder := s.borrow()
 	layout, err := decoder.Layout(frame)
 	s.giveBack(decoder)
+	if err == nil {
+		s.gateway.layouts.share(&layout)
+	}
 	var refused *wire.LayoutError
 	switch {
 	case err == nil:

@@ -51,6 +51,7 @@ type Gateway struct {
 	handshakes              chan struct{} // one token a handshake being checked
 	decoders, scratches     sync.Pool
 	readers                 sync.Pool // of *bufio.Reader, gws's
+	layouts                 layoutTable
 
 	life     context.Context // of sessions
 	lifeEnd  context.CancelFunc
@@ -60,6 +61,7 @@ type Gateway struct {
 	state       atomic.Int32
 	connections atomic.Int64 // handshakes under way included
 	resting     atomic.Int64 // of them
+	sweeping    atomic.Int64 // nanoseconds the timers took so far
 	gate        sync.Mutex   // orders enter and Stop
 	sessions    sync.WaitGroup
 	flushers    sync.WaitGroup

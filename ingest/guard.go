@@ -75,6 +75,10 @@ func (g *guard) scan(p []byte, now int64, cfg *Config) (int, *CloseReason) {
 	return len(p), nil
 }
 
+// idle tells whether no message or frame is under way. By the time that gws asks
+// for more it has taken everything before, so nothing of one is with gws either.
+func (g *guard) idle() bool { return g.began.Load() == 0 }
+
 // header takes the next byte of a frame's header and tells whether it was the
 // last one.
 func (g *guard) header(b byte) bool {

@@ -17,7 +17,9 @@ func (g *Gateway) timers() {
 		case <-g.timersEnd:
 			return
 		}
-		g.hub.sweep(g.clock.now(), g.cfg.HandshakeTimeout, g.log.Progress)
+		begun := g.clock.now()
+		g.hub.sweep(begun, g.cfg.HandshakeTimeout, g.log.Progress)
+		g.sweeping.Add(g.clock.now() - begun)
 		g.reopenWindows()
 		if time.Since(latencyTurn) >= latencyPeriod {
 			latencyTurn = time.Now()

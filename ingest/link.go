@@ -33,10 +33,11 @@ type link struct {
 
 	// Of the read goroutine alone.
 	reader  *bufio.Reader // gws's; nil at rest
-	unended int           // bytes handed to reader since the last message's end
 	resting bool          // gws's loop ends, or has ended, for a rest
-	woken   bool          // since the last rest no message has come in
-	brief   bool          // and a control frame has: that may have been all
+	woken   bool          // no message has come in since the last rest
+	heeded  bool          // something has
+	awaited bool          // sleep saw something to read
+	broken  bool          // or that the line has ended
 	wanted  uint16        // the code gws wanted to close with
 	peek    [1]byte
 	breach  *CloseReason // why guard ended the reading; nil: it did not
@@ -91,10 +92,9 @@ func (l *link) Read(p []byte) (int, error) {
 			if n = l.watch(p[:n]); n == 0 {
 				continue
 			}
-			l.unended += n
 			return n, nil
 		}
-		if l.brief && l.unended == 0 { // back to rest at once: it was a Pong
+		if l.woken && l.heeded && l.guard.idle() { // back to rest at once: it was a Pong
 			l.resting = true
 			return 0, errRest
 		}
@@ -107,11 +107,11 @@ func (l *link) Read(p []byte) (int, error) {
 			if n = l.watch(p[:n]); n == 0 {
 				continue
 			}
-			l.unended += n
+			l.heeded = true
 			return n, nil
 		case err == nil || l.paused.Load():
 		case l.raw != nil && errors.Is(err, os.ErrDeadlineExceeded): // nod's
-			if l.unended == 0 {
+			if l.guard.idle() {
 				l.resting = true
 				return 0, errRest
 			}

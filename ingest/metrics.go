@@ -117,6 +117,9 @@ func (m *metrics) register(registerer prometheus.Registerer, g *Gateway) error {
 	count(rows, rowsHelp, prometheus.Labels{"outcome": "returned"}, func(s Stats) uint64 { return s.RowsReturned })
 	count(rows, rowsHelp, prometheus.Labels{"outcome": "lost"}, func(s Stats) uint64 { return s.RowsLost })
 
+	collectors = append(collectors, prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: namespace + "sweep_seconds_total", Help: "Time that looking at all sessions' timers took.",
+	}, func() float64 { return time.Duration(g.sweeping.Load()).Seconds() }))
 	var faults []error
 	for _, collector := range collectors {
 		faults = append(faults, registerer.Register(collector))

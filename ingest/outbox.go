@@ -16,16 +16,16 @@ const maxServerMessage = 1023
 type outbox struct {
 	queue []byte // ready WebSocket frames, at most Config.MaxOutbox bytes
 
-	ping    bool
-	pong    bool
-	pongFor []byte // payload to echo, of the device's latest Ping
-	reply   bool   // a PONG frame is due
-	replyTo uint64
+	ping, pong bool
+	reply      bool // a PONG frame is due
+	ack        bool
+	shrunk     bool   // the last window sent was smaller than the full one
+	pongFor    []byte // payload to echo, of the device's latest Ping
+	replyTo    uint64
 
-	ack      bool
+	// Of the ACK.
 	next     uint64
-	frames   uint64 // DATA frames the ACK covers, total
-	shrunk   bool   // the last window sent was smaller than the full one
+	frames   uint64 // DATA frames it covers, total
 	received int64  // when the oldest frame newly covered came in, by clock; 0: none
 	rejected uint64
 	rejects  []wire.Reject // at most wire.MaxAckRejects

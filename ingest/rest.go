@@ -16,7 +16,7 @@ import (
 // the first byte gws reads again, as if the connection had just been upgraded.
 //
 // Only at the end of a message can that be done, because what gws knows of a
-// message half received would be lost: link counts bytes to know. And only on
+// message half received would be lost: guard tells. And only on
 // sockets that can be waited on without reading from them; TLS connections, which
 // can't, keep their buffers.
 
@@ -42,17 +42,32 @@ func (s *session) rest() {
 	s.gateway.resting.Add(1)
 	s.link.sleep()
 	s.gateway.resting.Add(-1)
-	s.wake()
+	switch {
+	case s.link.over(), s.link.broken:
+		s.leave()
+	case s.link.awaited:
+		s.wake()
+	default:
+		go s.rest() // Renew's doing
+	}
+}
+
+// Renew gives every connection at rest a fresh goroutine. The runtime starts
+// goroutines with as much stack as those had on average that the last garbage
+// collection saw; so connections that came to rest in a busy hour hold more than
+// they need, until they wake up or are renewed.
+func (g *Gateway) Renew() {
+	for _, s := range g.hub.snapshot() {
+		if s.link.drowsy.Load() {
+			s.link.nod()
+		}
+	}
 }
 
 // wake reads again.
 func (s *session) wake() {
-	if s.link.over() {
-		s.leave()
-		return
-	}
 	g := s.gateway
-	s.link.resting, s.link.woken, s.link.brief = false, true, false
+	s.link.resting, s.link.woken, s.link.heeded = false, true, false
 	socket, err := g.adopt(s.link, g.plainUpgrader, anyHandshake)
 	if err != nil { // can't be: the request was taken before, and link swallows the answer
 		s.readErr = err
@@ -76,20 +91,6 @@ func (g *Gateway) adopt(l *link, upgrader *gws.Upgrader, handshake *http.Request
 	return upgrader.UpgradeFromConn(l, l.reader, handshake)
 }
 
-// messageEnded notes that gws hands over a whole message: what it has been given
-// beyond that begins another one.
-func (l *link) messageEnded() { l.unended, l.woken, l.brief = l.reader.Buffered(), false, false }
-
-// controlEnded notes that gws hands over a control frame. If that is all that
-// came in since the last message ended, no message is half received.
-func (l *link) controlEnded(payload []byte) {
-	const head = 2 + 4 // and a mask (RFC 6455 §5.2, §5.5)
-	if buffered := l.reader.Buffered(); l.unended-buffered == head+len(payload) {
-		l.unended = buffered
-		l.brief = l.woken
-	}
-}
-
 // nod asks the read goroutine to go to rest as soon as it waits for bytes. For
 // the timers.
 func (l *link) nod() {
@@ -105,13 +106,16 @@ func (l *link) stir() {
 	l.drowsy.Store(false)
 }
 
-// sleep waits until there is something to read, an error perhaps, or reading is
-// to end.
+// sleep waits until there is something to read, or the line has ended, which it
+// notes in awaited and broken, or until a deadline is set.
 func (l *link) sleep() {
 	l.drowsy.Store(true) // so that the timers let it be
+	l.awaited = false
 	_ = l.SetReadDeadline(time.Time{})
 	if l.stopped.Load() || l.paused.Load() {
 		return
 	}
-	_ = l.raw.Read(l.readable)
+	if l.raw.Read(l.readable) == nil {
+		l.awaited = true
+	}
 }

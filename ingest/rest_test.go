@@ -97,6 +97,26 @@ func TestBackToRestAfterAPong(t *testing.T) {
 	require.Less(t, time.Since(begun), cfg.RestAfter)
 }
 
+// Renewed connections go on resting, and hear as before.
+func TestRenew(t *testing.T) {
+	t.Parallel()
+	sv := serve(t, restless(), newFakeStore())
+	d := sv.join(t, 1)
+	for n := range uint64(20) {
+		sv.rests(t, 1)
+		if n%2 == 0 {
+			sv.gateway.Renew()
+			sv.gateway.Renew()
+		}
+		d.data(n, 1)
+		d.ackUpTo(n + 1)
+		sv.gateway.Renew()
+	}
+	d.conn.Close()
+	eventually(t, func() bool { return len(sv.registry.endings()) == 1 }, "its end is recorded")
+	require.Equal(t, uint64(20), sv.registry.endings()[0].Counts.RowsCommitted)
+}
+
 // A connection at rest ends like any other.
 func TestEndsAtRest(t *testing.T) {
 	t.Parallel()

@@ -8,12 +8,17 @@ import "syscall"
 const canSleep = true
 
 // readable looks whether a read would return at once, with bytes, the end or an
-// error. It is called before waiting and after.
+// error, and notes the latter two in broken. It is called before waiting and after.
 func (l *link) readable(socket uintptr) bool {
 	for {
-		_, _, err := syscall.Recvfrom(int(socket), l.peek[:], syscall.MSG_PEEK)
-		if err != syscall.EINTR {
-			return err != syscall.EAGAIN
+		n, _, err := syscall.Recvfrom(int(socket), l.peek[:], syscall.MSG_PEEK)
+		switch err {
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false
+		default:
+			l.broken = err != nil || n == 0
+			return true
 		}
 	}
 }

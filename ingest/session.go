@@ -29,13 +29,14 @@ type session struct {
 	// Of the read goroutine alone.
 	opened    bool          // SessionLog knows it, WELCOME is on its way
 	inHandler bool          // a message is being handled: a panic is ours
+	hasSeq    bool          // nextSeq is set
+	framed    atomic.Bool   // the first frame is in; anybody's
 	readErr   error         // why gws stopped reading
 	decoder   *wire.Decoder // its own, once DATA declares layouts on the fly
 	model     string
 	layouts   []layoutEntry
 	frames    uint64 // DATA frames handed to the shard
 	room      int    // bytes that the shard has promised for the frame at hand
-	hasSeq    bool
 	nextSeq   uint64 // lowest sequence number the next frame may have
 	knownNext uint64 // rows below it are likely to be stored: the hint that WELCOME gave; 0: none
 	tally     tally  // what was read so far
@@ -54,7 +55,6 @@ type session struct {
 	reportedFrames uint64
 
 	number    atomic.Int64  // session number; 0 until opened
-	framed    atomic.Bool   // the first frame is in
 	blocked   atomic.Bool   // reading waits for us, not for the device
 	ending    atomic.Bool   // as closing, for who does not hold the lock
 	heartbeat atomic.Int64  // nanoseconds
@@ -64,11 +64,11 @@ type session struct {
 	mu         sync.Mutex
 	maxReceive int
 	outbox     outbox
-	flushing   bool // a flusher runs
-	closing    bool
 	reason     CloseReason // while closing
 	back       comeback    // given by Stop
 	settled    settled
+	flushing   bool // a flusher runs
+	closing    bool
 	over       bool // the read goroutine is done
 	closed     bool // SessionLog.Close was called
 	ended      time.Time

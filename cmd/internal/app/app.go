@@ -209,6 +209,7 @@ func (a *App) startGateway(ctx context.Context) error {
 	if err := gateway.Start(ctx); err != nil {
 		return err
 	}
+	a.onStop("keeper of memory", startKeeper(gateway.Renew).stop)
 	a.onStop("gateway", gateway.Stop)
 	a.devices.OnRevoked(func(revocation devices.Revocation) { dropRevoked(gateway, revocation) })
 	return nil

@@ -1,8 +1,12 @@
 package bench
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,11 +117,11 @@ func (c *crowd) leave() {
 
 // held is what connections that do nothing cost.
 type held struct {
-	perConnection, uncollected float64 // bytes resident
-	processor                  time.Duration
-	generator, postgres        time.Duration
-	peak                       int64
-	lost                       int64
+	perConnection, collected float64 // bytes resident
+	processor, sweep         time.Duration
+	generator, postgres      time.Duration
+	peak                     int64
+	lost                     int64
 }
 
 // hold connects the fleet to a server, watches it for a while and leaves.
@@ -137,6 +141,10 @@ func (b *bench) hold(ctx context.Context, fleet []*device, server *child, bare b
 	if err := sleep(ctx, min(warmUp, b.cfg.IdleFor)); err != nil {
 		return h, err
 	}
+	sweepBefore, err := sweepTime(ctx, server, bare)
+	if err != nil {
+		return h, err
+	}
 	before, err := readUsage(b.cluster.Info().PID, []*child{server}, nil)
 	if err != nil {
 		return h, err
@@ -154,14 +162,19 @@ func (b *bench) hold(ctx context.Context, fleet []*device, server *child, bare b
 	if err != nil {
 		return h, err
 	}
-	h.uncollected = float64(full-empty) / float64(len(fleet))
+	sweepAfter, err := sweepTime(ctx, server, bare)
+	if err != nil {
+		return h, err
+	}
+	h.sweep = sweepAfter - sweepBefore
+	h.perConnection = float64(full-empty) / float64(len(fleet))
 	if err := server.tell(commandFree); err != nil {
 		return h, err
 	}
 	if full, err = memory(server.pid(), "VmRSS"); err != nil {
 		return h, err
 	}
-	h.perConnection = float64(full-empty) / float64(len(fleet))
+	h.collected = float64(full-empty) / float64(len(fleet))
 	if !bare {
 		if err := b.heap(server, "idle"); err != nil {
 			return h, err
@@ -170,6 +183,31 @@ func (b *bench) hold(ctx context.Context, fleet []*device, server *child, bare b
 	h.lost = c.lost.Load()
 	h.peak, err = memory(server.pid(), "VmHWM")
 	return h, err
+}
+
+// sweepTime is what looking at its sessions' timers has taken a server so far.
+func sweepTime(ctx context.Context, server *child, bare bool) (time.Duration, error) {
+	if bare {
+		return 0, nil
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+server.address+"/metrics", http.NoBody)
+	if err != nil {
+		return 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	const name = "mooring_ingest_sweep_seconds_total "
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), name); ok {
+			seconds, err := strconv.ParseFloat(value, 64)
+			return time.Duration(seconds * float64(time.Second)), err
+		}
+	}
+	return 0, errors.Join(errors.New("the server's metrics lack "+name), lines.Err())
 }
 
 // idle: connections that do nothing, beside those of a bare server.
@@ -206,16 +244,17 @@ func (b *bench) idle(ctx context.Context) (s Scenario, err error) {
 		Name: "rss_bytes_per_connection", Value: ours.perConnection, Against: "bare_rss_bytes_per_connection", Wanted: atMost(8192),
 	})
 	s.add("bare_rss_bytes_per_connection", floor.perConnection)
-	s.addAgainst("rss_uncollected_bytes_per_connection", ours.uncollected, "bare_rss_uncollected_bytes_per_connection")
-	s.add("bare_rss_uncollected_bytes_per_connection", floor.uncollected)
+	s.addAgainst("rss_collected_bytes_per_connection", ours.collected, "bare_rss_collected_bytes_per_connection")
+	s.add("bare_rss_collected_bytes_per_connection", floor.collected)
 	s.add("cpu_percent", percent(ours.processor))
 	s.add("cpu_percent_per_1000", percent(ours.processor)*1000/float64(count))
+	s.add("sweep_cpu_percent", percent(ours.sweep))
 	s.add("bare_cpu_percent", percent(floor.processor))
 	s.add("postgres_cpu_percent", percent(ours.postgres))
 	s.add("generator_cpu_percent", percent(ours.generator))
 	s.add("lost", float64(ours.lost+floor.lost))
 	s.add("gateway_peak_bytes", float64(ours.peak))
-	s.note("each connection authenticated, one layout, one row acknowledged, pinged every 30 s; processor time of the whole server, percent of one core, over %v; resident memory beyond an empty server's, after the garbage of the handshakes was collected (uncollected: before)", b.cfg.IdleFor)
+	s.note("each connection authenticated, one layout, one row acknowledged, pinged every 30 s; processor time of the whole server, percent of one core, over %v; resident memory beyond an empty server's, as it is then (collected: after the process was told to collect garbage and give memory back); sweep: the time that looking at all timers took, which is part of it", b.cfg.IdleFor)
 	return s, nil
 }
 

@@ -1,0 +1,90 @@
+package app
+
+import (
+	"context"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+// A keeper gives memory back to the system when the server has become quiet, for
+// example after all devices have connected at once: their handshakes leave
+// several times of garbage what the connections keep, and the runtime itself
+// collects it only when as much again has been allocated, or after two minutes.
+// It has one goroutine, from start to stop. docs/decisions/101 has the figures.
+type keeper struct {
+	renew   func() // gives connections at rest smaller stacks
+	end     chan struct{}
+	ended   chan struct{}
+	samples []metrics.Sample
+
+	allocated uint64    // bytes ever, at the last look
+	tidied    uint64    // bytes resident after the last tidying; 0: there was none
+	before    time.Time // not to be tidied before
+}
+
+const (
+	keeperLook  = 2 * time.Second
+	keeperPause = 30 * time.Second // between two tidyings: each costs some ms for 1,000 connections
+	// The server is quiet while it allocates less than this between two looks.
+	keeperQuiet = 4 << 20
+	// Less than this much more than last time is not worth it.
+	keeperSlack = 8 << 20
+)
+
+// startKeeper starts a keeper.
+func startKeeper(renew func()) *keeper {
+	k := &keeper{renew: renew, end: make(chan struct{}), ended: make(chan struct{}), samples: []metrics.Sample{
+		{Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
+	}}
+	go k.run()
+	return k
+}
+
+// stop ends the keeper and waits for it.
+func (k *keeper) stop(context.Context) error {
+	close(k.end)
+	<-k.ended
+	return nil
+}
+
+func (k *keeper) run() {
+	defer close(k.ended)
+	ticker := time.NewTicker(keeperLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-k.end:
+			return
+		case now := <-ticker.C:
+			allocated, resident := k.read()
+			if k.due(now, allocated, resident) {
+				k.tidy(now)
+			}
+		}
+	}
+}
+
+// read tells how many bytes were ever allocated and how many are resident.
+func (k *keeper) read() (allocated, resident uint64) {
+	metrics.Read(k.samples)
+	return k.samples[0].Value.Uint64(), k.samples[1].Value.Uint64() - k.samples[2].Value.Uint64()
+}
+
+// due decides whether it is time to tidy up.
+func (k *keeper) due(now time.Time, allocated, resident uint64) bool {
+	quiet := allocated-k.allocated < keeperQuiet
+	k.allocated = allocated
+	return quiet && !now.Before(k.before) && resident > k.tidied+k.tidied/10+keeperSlack
+}
+
+// tidy collects garbage twice: after the first time the runtime knows how large
+// stacks need to be, and the second returns the memory.
+func (k *keeper) tidy(now time.Time) {
+	runtime.GC()
+	k.renew()
+	debug.FreeOSMemory()
+	k.allocated, k.tidied = k.read()
+	k.before = now.Add(keeperPause)
+}

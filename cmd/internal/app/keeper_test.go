@@ -1,0 +1,33 @@
+package app
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestKeeperWaitsForQuiet(t *testing.T) {
+	t.Parallel()
+	const mega = 1 << 20
+	start := time.Now()
+	k := &keeper{}
+	require.False(t, k.due(start, 100*mega, 200*mega), "it has just allocated")
+	require.True(t, k.due(start, 101*mega, 200*mega), "now it is quiet, and nobody ever tidied up")
+	k.tidied, k.before = 190*mega, start.Add(keeperPause)
+	require.False(t, k.due(start.Add(keeperPause-1), 101*mega, 400*mega), "it was only just done")
+	require.False(t, k.due(start.Add(keeperPause), 101*mega, 200*mega), "there is little to gain")
+	require.False(t, k.due(start.Add(keeperPause), 150*mega, 400*mega), "it is busy")
+	require.True(t, k.due(start.Add(keeperPause), 151*mega, 400*mega))
+}
+
+func TestKeeperTidies(t *testing.T) {
+	t.Parallel()
+	renewed := 0
+	k := startKeeper(func() { renewed++ })
+	require.NoError(t, k.stop(t.Context()))
+	k.tidy(time.Now())
+	require.Equal(t, 1, renewed)
+	require.Positive(t, k.tidied)
+	require.True(t, k.before.After(time.Now()))
+}
