@@ -9,12 +9,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"mooring/ingest/door"
 	"mooring/wire"
 )
 
@@ -43,7 +45,10 @@ func FuzzConnection(f *testing.F) {
 	}
 
 	registry, store := newFakeRegistry(), newFakeStore()
-	gateway, err := New(quick(), registry, registry, store)
+	cfg := quick()
+	cfg.Door = door.Config{Rate: 1_000_000} // every input is a handshake more
+	cfg.Door.Unlimited = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
+	gateway, err := New(cfg, registry, registry, store)
 	require.NoError(f, err)
 	require.NoError(f, gateway.Start(f.Context()))
 	f.Cleanup(func() {
@@ -63,7 +68,9 @@ func FuzzConnection(f *testing.F) {
 			defer close(drained)
 			_, _ = io.Copy(io.Discard, ours)
 		}()
-		gateway.ServeHTTP(&hijackable{httptest.NewRecorder(), theirs}, request)
+		answer := httptest.NewRecorder()
+		gateway.ServeHTTP(&hijackable{answer, theirs}, request)
+		require.Empty(t, answer.Body.String(), "the handshake is taken")
 		_ = ours.SetWriteDeadline(time.Now().Add(patience))
 		_, _ = ours.Write(stream)
 		ours.Close()

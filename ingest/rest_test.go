@@ -184,6 +184,8 @@ func TestEndsAtRest(t *testing.T) {
 // FuzzRest sends what the fuzzer makes up, in pieces, to a server whose
 // connections rest between any two of them, and to one where none ever does.
 // Both must take it for the same.
+//
+//fuzz:executions 200
 func FuzzRest(f *testing.F) {
 	encoder := wire.NewEncoder()
 	layout := masked(0x82, encoder.Layout(twoNumbers()))
@@ -205,7 +207,9 @@ func FuzzRest(f *testing.F) {
 		if len(stream) > 2000 || len(cuts) > 20 {
 			t.Skip()
 		}
-		number++
+		if number++; number >= 2000 {
+			t.Skip() // the registry knows no more devices
+		}
 		require.Equal(t, plain.hear(t, number, stream, nil), resting.hear(t, number, stream, cuts))
 	})
 }
@@ -227,6 +231,8 @@ func (sv *server) hear(t *testing.T, n int, stream, cuts []byte) (heard []string
 		}
 	}
 	_, _ = d.conn.Write(append(slices.Clip(stream), masked(0x88, nil)...))
+	// In the middle of a message the close frame is taken for a part of it.
+	_ = d.conn.(*net.TCPConn).CloseWrite()
 	// Only the latest Ping needs an answer, and one ACK stands for many: how many
 	// of them come is a matter of time.
 	for {
