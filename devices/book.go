@@ -60,6 +60,19 @@ func (b *book) hint(device int32, boot uint32) (next uint64, ok bool) {
 	return 0, false
 }
 
+// newest is the device's newest open session; 0: none.
+func (b *book) newest(device int32) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var newest int64
+	for _, rec := range b.byDevice[device] {
+		if !rec.ended {
+			newest = max(newest, rec.progress.Session)
+		}
+	}
+	return newest
+}
+
 // progress notes how far a session got; false if it is not open.
 func (b *book) progress(p SessionProgress) bool {
 	b.mu.Lock()

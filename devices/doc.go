@@ -9,11 +9,15 @@
 // reaches every Registry through LISTEN/NOTIFY, and OnRevoked tells the gateway
 // whose connections to end.
 //
+// Commands are rows of mooring.commands. An Admin, or anybody who may insert
+// there, queues one; the gateway that holds the device hears of it by NOTIFY,
+// marks it as sent, sends it, and records the answer.
+//
 // Lifecycle: Open needs a migrated database that can be reached, and starts
-// eight goroutines that the Registry owns: lookups of credentials, openings of
+// nine goroutines that the Registry owns: lookups of credentials, openings of
 // sessions, flushes of their progress and of refused handshakes, the listener,
-// the lease, the checks of open sessions, the tidying of old ones, and the probe
-// of a Postgres that is away. Close stops them, writes what is
-// not yet written, and waits.
+// the lease, the checks of open sessions, the tidying of old ones, the probe of a
+// Postgres that is away, and the dispatch of commands. Close stops them, writes
+// what is not yet written, and waits.
 // All methods are safe for concurrent use.
 package devices

@@ -40,7 +40,7 @@ func (l *listener) connect(ctx context.Context) error {
 		return err
 	}
 	l.conn, l.locked = conn, false
-	_, err = conn.Exec(withPurpose(ctx, "listen"), "LISTEN "+notifyChannel)
+	_, err = conn.Exec(withPurpose(ctx, "listen"), "LISTEN "+notifyChannel+"; LISTEN "+commandsChannel)
 	return err
 }
 
@@ -96,6 +96,7 @@ func (l *listener) reconnect(ctx context.Context) error {
 	l.registry.metrics.listenReconnects.Inc()
 	l.registry.cache.forgetAll()
 	signal(l.registry.recheck)
+	l.registry.dispatcher.missed()
 	return l.ping(ctx)
 }
 
@@ -106,7 +107,11 @@ func (l *listener) listen(stop context.Context) error {
 	notification, err := l.conn.WaitForNotification(ctx)
 	switch {
 	case err == nil:
-		l.registry.heard(notification.Payload)
+		if notification.Channel == commandsChannel {
+			l.registry.heardQueued(notification.Payload)
+		} else {
+			l.registry.heard(notification.Payload)
+		}
 		return nil
 	case errors.Is(err, context.DeadlineExceeded) && !l.conn.IsClosed():
 		return l.ping(stop)

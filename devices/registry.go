@@ -32,6 +32,8 @@ type Registry struct {
 	recheck   chan struct{} // capacity 1: check open sessions now
 	suspected chan struct{} // capacity 1: check those of book.suspects now
 
+	dispatcher *dispatcher
+
 	callbacksMu sync.Mutex
 	callbacks   []func(Revocation)
 
@@ -69,6 +71,7 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 	r.lookups = newLookups(r.pool, r.cache, r.metrics, config.Wait, config.Waiting)
 	r.lookups.health = r.health
 
+	r.dispatcher = newDispatcher(collected)
 	listener := &listener{registry: r, config: pooled.ConnConfig}
 	r.observe(collected)
 	err = r.register(ctx, listener)
@@ -94,6 +97,7 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 	r.running.Go(func() { r.runChecks(stop, operations) })
 	r.running.Go(func() { r.runTidy(stop, operations) })
 	r.running.Go(func() { r.runProbe(stop, operations) })
+	r.running.Go(func() { r.runDispatch(stop, operations) })
 	return r, nil
 }
 

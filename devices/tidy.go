@@ -61,6 +61,13 @@ DELETE FROM mooring.gateways g
  WHERE g.ended_at < now() - make_interval(secs => $1)
    AND NOT EXISTS (SELECT FROM mooring.sessions s WHERE s.incarnation = g.incarnation)`
 
+// dropOldCommands drops ended commands; their steps go with them.
+const dropOldCommands = `
+DELETE FROM mooring.commands WHERE id IN (
+    SELECT c.id FROM mooring.commands c
+     WHERE c.created_at < now() - make_interval(secs => $1) AND c.state NOT IN ('queued', 'sent', 'accepted')
+     LIMIT $2 FOR UPDATE SKIP LOCKED)`
+
 func (r *Registry) tidy(ctx context.Context) error {
 	ctx = withPurpose(ctx, "tidy")
 	keep := r.config.KeepSessions.Seconds()
@@ -73,6 +80,17 @@ func (r *Registry) tidy(ctx context.Context) error {
 			return fmt.Errorf("drop old sessions: %w", err)
 		}
 		if dropped < tidyChunk {
+			break
+		}
+	}
+	for {
+		bounded, cancel := context.WithTimeout(ctx, time.Minute)
+		tag, err := r.pool.Exec(bounded, dropOldCommands, keep, tidyChunk)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("drop old commands: %w", err)
+		}
+		if tag.RowsAffected() < tidyChunk {
 			break
 		}
 	}

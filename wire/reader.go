@@ -379,6 +379,10 @@ func isName(name []byte) bool {
 	return true
 }
 
+// IsName reports whether a layout, a channel or a command may have the name
+// (PROTOCOL §4.3).
+func IsName(name string) bool { return isName([]byte(name)) }
+
 func isNameByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
 		strings.IndexByte("_.-/", c) >= 0
