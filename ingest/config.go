@@ -118,6 +118,9 @@ type Config struct {
 	// has told every device to go away. Defaults to 5 s.
 	DrainGrace time.Duration
 
+	// OnWelcomed is told of every session that SendCommand reaches from now on; it
+	// must not block.
+	OnWelcomed func(device Device)
 	// OnResult receives the answers to commands; it must not block and must not
 	// keep the result's Detail. Defaults to dropping them, counted.
 	OnResult func(device Device, result wire.Result)

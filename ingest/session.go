@@ -303,5 +303,8 @@ func (s *session) open(hello wire.Hello) bool {
 		HasNext:   info.HasNext,
 	})
 	g.hub.claim(s)
+	if g.cfg.OnWelcomed != nil {
+		g.cfg.OnWelcomed(s.device)
+	}
 	return true
 }

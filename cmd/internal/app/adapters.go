@@ -52,6 +52,21 @@ func dropRevoked(gateway *ingest.Gateway, revocation devices.Revocation) {
 	gateway.DropDevice(revocation.DeviceID, revocation.TokenID, code)
 }
 
+// commandSender hands the registry's commands to the gateway's devices.
+func commandSender(gateway *ingest.Gateway) devices.CommandSender {
+	return func(device int32, command wire.Command) error {
+		err := gateway.SendCommand(device, command)
+		switch {
+		case errors.Is(err, ingest.ErrNotConnected):
+			return devices.ErrAway
+		case errors.Is(err, ingest.ErrTooLarge):
+			return devices.ErrTooLarge
+		default:
+			return err
+		}
+	}
+}
+
 type sessionLog struct{ registry *devices.Registry }
 
 func (l sessionLog) Open(ctx context.Context, start ingest.SessionStart) (ingest.SessionInfo, error) {

@@ -20,6 +20,7 @@ import (
 	"mooring/migrations"
 	"mooring/storage"
 	"mooring/storage/embedded"
+	"mooring/wire"
 )
 
 // App is a whole server. Its methods may be called from any goroutine.
@@ -195,6 +196,8 @@ func (a *App) startGateway(ctx context.Context) error {
 		MaxBatchBytes: int(a.cfg.MaxWaitingBytes) / (2 * a.cfg.Writers),
 		Linger:        time.Duration(a.cfg.Linger),
 		DrainGrace:    time.Duration(a.cfg.Grace),
+		OnWelcomed:    func(device ingest.Device) { a.devices.Welcomed(device.ID) },
+		OnResult:      func(device ingest.Device, result wire.Result) { a.devices.CommandResult(device.ID, result) },
 		Logger:        a.logger,
 		Registerer:    a.registerer,
 	}
@@ -211,6 +214,7 @@ func (a *App) startGateway(ctx context.Context) error {
 	}
 	a.onStop("keeper of memory", startKeeper(gateway.Renew).stop)
 	a.onStop("gateway", gateway.Stop)
+	a.devices.DispatchCommands(commandSender(gateway))
 	a.devices.OnRevoked(func(revocation devices.Revocation) { dropRevoked(gateway, revocation) })
 	return nil
 }

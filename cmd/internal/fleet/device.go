@@ -25,6 +25,7 @@ type device struct {
 	current atomic.Pointer[liveBoot]
 	boots   int           // so far; owned by whoever boots
 	dials   atomic.Uint64 // so far
+	asked   atomic.Int64  // the period that a command asked for, µs; 0: none did
 
 	mu sync.Mutex // orders a boot's lines in the ledger
 }
@@ -39,6 +40,8 @@ type liveBoot struct {
 	done   chan struct{} // closed when the client has ended
 	born   time.Time
 	until  time.Time // when it reboots; zero: never
+
+	restartAt atomic.Int64 // when a command makes it reboot, ns since 1970; 0: never
 
 	next   uint64 // the producer's
 	sent   atomic.Uint64
@@ -89,6 +92,9 @@ const (
 func (d *device) bootUp() error {
 	r := d.run
 	random := d.random(purposeBoot + uint64(d.boots))
+	if period := d.asked.Load(); period != 0 {
+		d.period = period
+	}
 	boot := &liveBoot{
 		Boot: Boot{
 			Device: d.token.Name, Index: d.index, Number: d.boots,
@@ -117,6 +123,8 @@ func (d *device) bootUp() error {
 		OnAck:    boot.onAck,
 		OnReject: boot.onReject,
 		OnEvent:  boot.onEvent,
+
+		OnCommand: boot.onCommand,
 	}
 	if r.cfg.Faults != FaultsNone {
 		cfg.Heartbeat = 5 * time.Second // half-open links are found in ten seconds
@@ -198,7 +206,7 @@ func (d *device) produce(now time.Time, batch []wire.Row, values []wire.Value) {
 	if boot == nil {
 		return
 	}
-	if !boot.until.IsZero() && now.After(boot.until) && d.boots < maxBoots && !d.run.calm.Load() {
+	if boot.over(now) && d.boots < maxBoots && !d.run.calm.Load() {
 		d.current.Store(nil)
 		d.run.booting.Go(func() { d.reboot(boot) })
 		return

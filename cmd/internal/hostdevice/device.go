@@ -33,7 +33,8 @@ type Device struct {
 	client       *client.Client
 	host         client.LayoutID
 	temperatures client.LayoutID
-	sensors      []string // channels of the temperatures' layout; none: no sensors
+	sensors      []string           // channels of the temperatures' layout; none: no sensors
+	intervals    chan time.Duration // asked for by commands; the latest counts
 }
 
 // New looks at which sensors there are.
@@ -50,13 +51,15 @@ func New(ctx context.Context, cfg Config) (*Device, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	d := &Device{cfg: cfg, intervals: make(chan time.Duration, 1)}
 	connection, err := client.New(client.Config{
 		URL: cfg.URL, Token: cfg.Token, Model: "host", Firmware: runtime.Version(), Logger: cfg.Logger,
+		OnCommand: d.onCommand,
 	})
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{cfg: cfg, client: connection}
+	d.client = connection
 	if d.host, err = connection.Layout(layoutHost, hostChannels); err != nil {
 		return nil, fmt.Errorf("host device: %w", err)
 	}
@@ -108,6 +111,9 @@ func (d *Device) measure(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case interval := <-d.intervals:
+			ticker.Reset(interval)
+			at = time.Now()
 		case at = <-ticker.C:
 		}
 	}
