@@ -153,6 +153,7 @@ func (d *demo) greet() {
 	d.live.Printf("%s with a verdict. Meanwhile, in another terminal:", end)
 	d.live.Printf("")
 	d.live.Printf("  curl -s http://%s/metrics | grep mooring_", d.server.Addr())
+	d.live.Printf("  %s command send %s identify --wait --data-dir %s", d.cfg.Program, d.host.Device.Name, d.server.Database().Embedded.DataDir)
 	d.live.Printf("  psql \"$(%s dsn --data-dir %s)\"", d.cfg.Program, d.server.Database().Embedded.DataDir)
 	d.live.Printf("")
 }
