@@ -63,7 +63,7 @@ func TestCommandReachesTheRightServer(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, follow(t, admin, again.ID))
 		leave()
-		<-ended
+		require.ErrorIs(t, <-ended, context.Canceled)
 		require.Equal(t, "set", (<-got).Name, "round %d", i)
 		require.Equal(t, "again", (<-got).Name)
 		require.Empty(t, got, "each was delivered once")
