@@ -17,6 +17,38 @@ func (a *Admin) Enable(ctx context.Context, name string) error {
 	return a.setDisabled(ctx, name, false)
 }
 
+// Change is what to change of a device's description; nil: nothing.
+type Change struct {
+	Model  *string           // at most MaxModel bytes; "": none
+	Labels map[string]string // replaces all labels; empty, not nil: none
+}
+
+// Describe changes a device's description. The errors are ErrNotFound, a
+// *FieldError, or the database's.
+func (a *Admin) Describe(ctx context.Context, name string, change Change) error {
+	if change.Model != nil && (len(*change.Model) > MaxModel || storable(*change.Model) != *change.Model) {
+		return &FieldError{"model", fmt.Sprintf("must be text of at most %d bytes", MaxModel)}
+	}
+	var labels *string
+	if change.Labels != nil {
+		encoded, err := encodeLabels(change.Labels)
+		if err != nil {
+			return err
+		}
+		labels = &encoded
+	}
+	tag, err := a.pool.Exec(ctx, `
+UPDATE mooring.devices SET model = CASE WHEN $2::text IS NULL THEN model ELSE NULLIF($2, '') END, labels = COALESCE($3::jsonb, labels)
+ WHERE name = $1`, name, change.Model, labels)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = pgx.ErrNoRows
+	}
+	if err != nil {
+		return explain("change", name, err)
+	}
+	return nil
+}
+
 func (a *Admin) setDisabled(ctx context.Context, name string, disabled bool) error {
 	tag, err := a.pool.Exec(ctx, `UPDATE mooring.devices SET disabled = $2 WHERE name = $1`, name, disabled)
 	if err == nil && tag.RowsAffected() == 0 {

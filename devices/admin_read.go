@@ -12,9 +12,11 @@ import (
 
 // Filter says which devices to list, and how many.
 type Filter struct {
-	Prefix   string // of the name
-	Online   *bool  // nil: both
-	Disabled *bool  // nil: both
+	Prefix   string            // of the name
+	Online   *bool             // nil: both
+	Disabled *bool             // nil: both
+	Model    string            // as registered; empty: any
+	Labels   map[string]string // all of these
 
 	After string // names after this one: the last of the page before
 	Limit int    // 1 to MaxPage. Defaults to DefaultPage
@@ -94,10 +96,15 @@ func (a *Admin) List(ctx context.Context, filter Filter) ([]Listed, error) {
 	if limit > MaxPage {
 		return nil, &FieldError{"limit", fmt.Sprintf("is %d; at most %d are allowed", limit, MaxPage)}
 	}
+	labels, err := encodeLabels(filter.Labels)
+	if err != nil {
+		return nil, err
+	}
 	rows, err := a.pool.Query(ctx, `SELECT * FROM (`+listed+`
  WHERE starts_with(d.name, $1) AND d.name > $2 AND ($3::bool IS NULL OR d.disabled = $3)
+   AND ($6 = '' OR d.model = $6) AND d.labels @> $7::jsonb
 ) l WHERE $4::bool IS NULL OR l.online = $4
- ORDER BY l.name LIMIT $5`, filter.Prefix, filter.After, filter.Disabled, filter.Online, limit)
+ ORDER BY l.name LIMIT $5`, filter.Prefix, filter.After, filter.Disabled, filter.Online, limit, filter.Model, labels)
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}

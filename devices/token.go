@@ -15,7 +15,8 @@ import (
 // every character may stand in a WebSocket subprotocol (RFC 7230 tchar) and in
 // an HTTP header.
 const (
-	tokenPrefix   = "mrg_"
+	tokenPrefix   = "mrg_" // of devices
+	userPrefix    = "mru_" // of users: neither is ever taken for the other
 	tokenBits     = 256
 	tokenChecksum = 4 // bytes
 	maxToken      = 256
@@ -26,19 +27,23 @@ var (
 	tokenLength   = len(tokenPrefix) + tokenEncoding.EncodedLen(tokenBits/8+tokenChecksum)
 )
 
-// newToken makes a token from the system's randomness.
-func newToken() string {
+// newToken makes a device's token from the system's randomness.
+func newToken() string { return newSecret(tokenPrefix) }
+
+func newSecret(prefix string) string {
 	var raw [tokenBits/8 + tokenChecksum]byte
 	secret := raw[:tokenBits/8]
 	_, _ = rand.Read(secret) // never fails: crypto/rand ends the process instead
 	binary.BigEndian.PutUint32(raw[len(secret):], crc32.ChecksumIEEE(secret))
-	return tokenPrefix + tokenEncoding.EncodeToString(raw[:])
+	return prefix + tokenEncoding.EncodeToString(raw[:])
 }
 
 // looksLikeToken says whether text has the form and the checksum of a token.
 // What has not, was mistyped or guessed, and is refused without asking Postgres.
-func looksLikeToken(text string) bool {
-	if len(text) != tokenLength || !strings.HasPrefix(text, tokenPrefix) {
+func looksLikeToken(text string) bool { return looksLikeSecret(text, tokenPrefix) }
+
+func looksLikeSecret(text, prefix string) bool {
+	if len(text) != tokenLength || !strings.HasPrefix(text, prefix) {
 		return false
 	}
 	raw, err := tokenEncoding.DecodeString(text[len(tokenPrefix):])
