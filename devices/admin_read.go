@@ -167,20 +167,30 @@ SELECT count(*), COALESCE(sum(rows_in), 0)::int8, COALESCE(sum(rows_committed), 
 	if err != nil || d.Sessions == 0 {
 		return err
 	}
-	var s SessionRow
-	var disconnected *time.Time
-	err = tx.QueryRow(ctx, `
+	rows, err := tx.Query(ctx, selectSessions+` WHERE device_id = $1 ORDER BY id DESC LIMIT 1`, d.ID)
+	if err != nil {
+		return err
+	}
+	s, err := pgx.CollectExactlyOneRow(rows, scanSession)
+	d.Last = &s
+	return err
+}
+
+const selectSessions = `
 SELECT id, COALESCE(token_id, 0), gateway, COALESCE(remote, ''), COALESCE(model, ''), COALESCE(firmware, ''),
        connected_at, last_seen_at, disconnected_at, COALESCE(close_code, 0), COALESCE(reason, ''),
        rows_in, rows_committed, rows_duplicate, rows_rejected, rows_lost_by_device, rows_waiting, rows_returned
-  FROM mooring.sessions WHERE device_id = $1 ORDER BY id DESC LIMIT 1`, d.ID).
-		Scan(&s.ID, &s.TokenID, &s.Gateway, &s.Remote, &s.Model, &s.Firmware,
-			&s.Connected, &s.LastSeen, &disconnected, &s.Code, &s.Reason,
-			&s.Counts.RowsIn, &s.Counts.RowsCommitted, &s.Counts.RowsDuplicate, &s.Counts.RowsRejected, &s.Counts.RowsLost,
-			&s.Counts.RowsWaiting, &s.Counts.RowsReturned)
+  FROM mooring.sessions`
+
+func scanSession(row pgx.CollectableRow) (SessionRow, error) {
+	var s SessionRow
+	var disconnected *time.Time
+	err := row.Scan(&s.ID, &s.TokenID, &s.Gateway, &s.Remote, &s.Model, &s.Firmware,
+		&s.Connected, &s.LastSeen, &disconnected, &s.Code, &s.Reason,
+		&s.Counts.RowsIn, &s.Counts.RowsCommitted, &s.Counts.RowsDuplicate, &s.Counts.RowsRejected, &s.Counts.RowsLost,
+		&s.Counts.RowsWaiting, &s.Counts.RowsReturned)
 	s.Disconnected = orZero(disconnected)
-	d.Last = &s
-	return err
+	return s, err
 }
 
 func orZero(t *time.Time) time.Time {
@@ -188,4 +198,23 @@ func orZero(t *time.Time) time.Time {
 		return time.Time{}
 	}
 	return *t
+}
+
+// Sessions lists a device's sessions, newest first; those before a number, if
+// that is not 0. The errors are ErrNotFound or the database's.
+func (a *Admin) Sessions(ctx context.Context, device string, before int64, limit int) ([]SessionRow, error) {
+	var id int32
+	if err := a.pool.QueryRow(ctx, `SELECT id FROM mooring.devices WHERE name = $1`, device).Scan(&id); err != nil {
+		return nil, explain("list the sessions of", device, err)
+	}
+	rows, err := a.pool.Query(ctx, selectSessions+`
+ WHERE device_id = $1 AND ($2 = 0 OR id < $2) ORDER BY id DESC LIMIT $3`, id, before, min(orDefault(limit, DefaultPage), MaxPage))
+	if err != nil {
+		return nil, explain("list the sessions of", device, err)
+	}
+	list, err := pgx.CollectRows(rows, scanSession)
+	if err != nil {
+		return nil, explain("list the sessions of", device, err)
+	}
+	return list, nil
 }

@@ -41,9 +41,14 @@ type StoredReject struct {
 // readerApplication is the name of a reader's connections.
 const readerApplication = "mooring reader"
 
-// OpenReader connects to a migrated database.
+// OpenReader connects to a migrated database, over two connections at most.
 func OpenReader(ctx context.Context, url string) (*Reader, error) {
-	pool, err := newPool(ctx, url, readerApplication, new(sockets), 2)
+	return OpenReaders(ctx, url, 2)
+}
+
+// OpenReaders is OpenReader for that many readers at once.
+func OpenReaders(ctx context.Context, url string, connections int) (*Reader, error) {
+	pool, err := newPool(ctx, url, readerApplication, new(sockets), int32(connections))
 	if err != nil {
 		return nil, err
 	}
