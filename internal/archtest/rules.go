@@ -44,13 +44,15 @@ var layers = []layer{
 	// Starting Postgres is no business of whoever writes to it, nor the other way round.
 	{folder: "storage/embedded", mayInTest: []string{"internal/pgtest"}},
 	{folder: "storage", may: []string{"wire"}, mayInTest: []string{"migrations", "internal/pgtest"}},
+	// People's view of devices and readings; it knows no gateway.
+	{folder: "console", may: []string{"devices", "storage", "wire"}, mayInTest: []string{"migrations", "internal/pgtest"}},
 	{folder: "internal/archtest"},
 	{folder: "internal/conformance", may: []string{"wire"}, mayInTest: []string{"ingest"}},
 	{folder: "internal/deploytest"},
 	// What it tests are the programs, which it builds and runs.
 	{folder: "internal/faults", may: []string{"internal/faults/proxy", "internal/pgtest", "storage/embedded", "wire"}},
 	{folder: "internal/pgtest", may: []string{"storage/embedded", "migrations"}},
-	{folder: "cmd", may: []string{"cmd", "ingest", "devices", "storage", "client", "wire", "migrations"}, mayInTest: []string{"internal"}},
+	{folder: "cmd", may: []string{"cmd", "ingest", "devices", "storage", "client", "console", "wire", "migrations"}, mayInTest: []string{"internal"}},
 }
 
 // foreign says which folders may import a module of others that is fenced in.
