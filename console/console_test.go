@@ -138,7 +138,7 @@ func (s *stage) write(device string, start time.Time, count int) {
 			Values: []wire.Value{{Kind: wire.ValueNumber, Number: float64(i)}, {Kind: wire.ValueText, Text: []byte(fmt.Sprintf("t,%d", i))}},
 		})
 	}
-	_, err = store.Write(ctx, 0, rows, count)
+	_, err = store.Write(ctx, 0, rows, count, nil)
 	require.NoError(s, err)
 }
 

@@ -44,6 +44,8 @@ type Counts struct {
 	RowsDuplicate uint64 `json:"rows_duplicate"`
 	RowsRejected  uint64 `json:"rows_rejected"`
 	RowsLost      uint64 `json:"rows_lost_by_device"`
+	RowsWaiting   uint64 `json:"rows_waiting" doc:"Received, and not yet settled"`
+	RowsReturned  uint64 `json:"rows_returned" doc:"Received, and not settled when the session ended: the device still has them"`
 }
 
 // Session is a connection of a device, open or past.

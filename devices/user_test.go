@@ -36,7 +36,7 @@ func TestUsers(t *testing.T) {
 	_, err = a.AuthenticateUser(t.Context(), device.Token)
 	require.ErrorIs(t, err, ErrUnauthenticated)
 	r := openRegistry(t, url, nil)
-	_, err = r.Authenticate(t.Context(), token, "", "")
+	_, err = r.Authenticate(t.Context(), Credential{Token: token})
 	require.ErrorIs(t, err, ErrUnauthenticated)
 
 	renewed, err := a.RotateUser(t.Context(), "ann")

@@ -40,6 +40,7 @@ type commandLine struct {
 	Device      deviceCommands     `cmd:"" help:"Add, list and change devices."`
 	Audit       auditCommand       `cmd:"" help:"Check that the books balance: what became of every row received."`
 	Command     commandCommands    `cmd:"" help:"Ask devices to do something, and see what became of it."`
+	User        userCommands       `cmd:"" help:"Add, list and remove users of the HTTP API."`
 	Dsn         dsnCommand         `cmd:"" help:"Print the connection URL of the database, for psql and others."`
 	Migrate     migrateCommands    `cmd:"" help:"Look at or change the database's schema."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a running server whether it is well."`

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"mooring/console"
 	"mooring/devices"
 	"mooring/ingest"
 	"mooring/migrations"
@@ -36,6 +37,7 @@ type App struct {
 	store    *storage.Store
 	devices  *devices.Registry
 	gateway  *ingest.Gateway
+	console  *console.API
 	address  string
 	secure   *tls.Config // nil: no TLS
 
@@ -84,7 +86,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		buildMetric(),
 	)
 	for _, start := range []func(context.Context) error{
-		a.startDatabase, a.startStorage, a.startDevices, a.startGateway,
+		a.startDatabase, a.startStorage, a.startDevices, a.startConsole, a.startGateway,
 	} {
 		if err := start(ctx); err != nil {
 			return errors.Join(err, listener.Close())

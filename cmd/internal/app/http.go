@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"mooring/console"
 	"mooring/wire"
 )
 
@@ -21,6 +22,7 @@ const (
 func (a *App) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(streamPath, a.gateway)
+	mux.Handle(console.Prefix+"/", a.console)
 	mux.HandleFunc("GET /healthz", a.healthz)
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{

@@ -83,7 +83,36 @@ CREATE TRIGGER commands_queued AFTER INSERT ON mooring.commands REFERENCING NEW 
 CREATE TRIGGER commands_changed AFTER UPDATE ON mooring.commands REFERENCING NEW TABLE AS changed
     FOR EACH STATEMENT EXECUTE FUNCTION mooring.commands_changed();
 
-SELECT mooring.grant_read('mooring.command_steps');
+-- As before, with what is new here.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION mooring.grant_reads() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    relation text;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'mooring_reader') THEN
+        RETURN;
+    END IF;
+    GRANT USAGE ON SCHEMA mooring, mooring_layout TO mooring_reader;
+    FOREACH relation IN ARRAY ARRAY['readings', 'latest', 'device_status', 'gaps', 'refusals', 'layout_views',
+        'samples', 'layouts', 'channels', 'device_layouts', 'latest_pending', 'rejects', 'devices', 'sessions', 'gateways', 'commands',
+        'books', 'books_in_all', 'batches', 'device_counts', 'refused_handshakes', 'command_steps']
+    LOOP
+        PERFORM mooring.grant_read('mooring.' || relation);
+    END LOOP;
+    GRANT SELECT ON ALL TABLES IN SCHEMA mooring_layout TO mooring_reader;
+    ALTER DEFAULT PRIVILEGES IN SCHEMA mooring_layout GRANT SELECT ON TABLES TO mooring_reader;
+    IF EXISTS (SELECT FROM pg_roles, unnest(rolconfig) AS setting WHERE rolname = 'mooring_reader' AND setting LIKE 'search_path=%mooring_layout%') THEN
+        RETURN; -- somebody has seen to it, for all databases
+    END IF;
+    BEGIN
+        EXECUTE format('ALTER ROLE mooring_reader IN DATABASE %I SET search_path = mooring, mooring_layout, public', current_database());
+    EXCEPTION WHEN insufficient_privilege THEN
+        RAISE NOTICE 'search_path of mooring_reader not set: % may not alter the role', current_user
+            USING HINT = format('Readers write mooring.readings instead of readings, or somebody with CREATEROLE runs: ALTER ROLE mooring_reader IN DATABASE %I SET search_path = mooring, mooring_layout, public;', current_database());
+    END;
+END $$;
+-- +goose StatementEnd
+SELECT mooring.grant_reads();
 
 -- +goose Down
 DROP TRIGGER commands_changed ON mooring.commands;

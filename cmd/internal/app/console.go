@@ -1,0 +1,39 @@
+package app
+
+import (
+	"context"
+
+	"mooring/console"
+	"mooring/devices"
+	"mooring/storage"
+)
+
+// consoleReaders is how many answers of the API may read readings at once.
+const consoleReaders = 8
+
+// startConsole opens what the HTTP API works with: the registry as operators
+// see it, and the stored readings with the reader's rights.
+func (a *App) startConsole(ctx context.Context) error {
+	admin, err := devices.OpenAdmin(ctx, a.database.URL)
+	if err != nil {
+		return err
+	}
+	a.onStop("HTTP API's registry", func(context.Context) error { admin.Close(); return nil })
+	url, limited, err := a.database.Reader(ctx)
+	if err != nil {
+		return err
+	}
+	if !limited {
+		a.logger.Warn("the HTTP API reads with the rights of --database-url: its role may not become mooring_reader")
+	}
+	reader, err := storage.OpenReaders(ctx, url, consoleReaders+2) // two for short questions
+	if err != nil {
+		return err
+	}
+	a.onStop("HTTP API's reader", func(context.Context) error { reader.Close(); return nil })
+	a.console, err = console.New(console.Config{
+		Devices: admin, Reader: reader, Version: ReadBuild().Version, Secure: a.cfg.TLSCert != "",
+		Streams: consoleReaders, Logger: a.logger,
+	})
+	return err
+}

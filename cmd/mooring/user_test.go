@@ -1,0 +1,44 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestUserAsksAPI adds a user and asks a running server's API as that user.
+func TestUserAsksAPI(t *testing.T) {
+	t.Parallel()
+	address, data := freeAddress(t), dataDirectory(t)
+	server := start(t, "serve", "--listen", address, "--data-dir", data)
+	server.says("mooring serves")
+	user := func(args ...string) result { return mooring(t, append(append([]string{"user"}, args...), "--data-dir", data)...) }
+	added := user("add", "ann", "--role", "operator")
+	require.Equal(t, exitDone, added.code, added)
+	token := strings.TrimSpace(added.stdout)
+	require.Equal(t, exitExists, user("add", "ann").code)
+	require.Contains(t, user("list").stdout, "operator")
+
+	ask := func(token string) int {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/api/v1/devices", nil)
+		require.NoError(t, err)
+		request.Header.Set("Authorization", "Bearer "+token)
+		response, err := http.DefaultClient.Do(request)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		return response.StatusCode
+	}
+	require.Equal(t, http.StatusOK, ask(token))
+	rotated := user("rotate", "ann")
+	require.Equal(t, exitDone, rotated.code)
+	require.Equal(t, http.StatusUnauthorized, ask(token))
+	require.Equal(t, http.StatusOK, ask(strings.TrimSpace(rotated.stdout)))
+	require.Equal(t, exitDone, user("remove", "ann").code)
+	require.Equal(t, http.StatusUnauthorized, ask(strings.TrimSpace(rotated.stdout)))
+	require.Equal(t, exitNoDevice, user("remove", "ann").code)
+	require.Equal(t, exitNoDevice, user("rotate", "ann").code)
+	require.Equal(t, exitUsage, user("add", "b b").code)
+	require.Equal(t, exitUsage, user("add", "bob", "--role", "king").code)
+}
