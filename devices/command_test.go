@@ -128,6 +128,7 @@ func TestCommandToConnectedDevice(t *testing.T) {
 	r.CommandResult(valve.ID, wire.Result{ID: sent.ID, Status: wire.ResultFailed})
 	again, err := a.SendCommand(t.Context(), "valve", NewCommand{Name: "next"})
 	require.NoError(t, err)
+	stateIs(t, a, again.ID, CommandSent)
 	r.CommandResult(valve.ID, wire.Result{ID: again.ID, Status: wire.ResultUnknown})
 	stateIs(t, a, again.ID, CommandRefused)
 	stateIs(t, a, sent.ID, CommandDone)
