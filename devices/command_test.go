@@ -215,7 +215,7 @@ func TestCommandIsGivenBack(t *testing.T) {
 	r, out := gatewayWith(t, url, "gateway-1")
 	a := openAdmin(t, url)
 	valve := add(t, a, "valve").Device
-	out.setFail(ErrAway)
+	out.setFail(ErrNotHere)
 	connectTo(t, r, valve)
 	command, err := a.SendCommand(t.Context(), "valve", NewCommand{Name: "open"})
 	require.NoError(t, err)

@@ -58,7 +58,7 @@ func commandSender(gateway *ingest.Gateway) devices.CommandSender {
 		err := gateway.SendCommand(device, command)
 		switch {
 		case errors.Is(err, ingest.ErrNotConnected):
-			return devices.ErrAway
+			return devices.ErrNotHere
 		case errors.Is(err, ingest.ErrTooLarge):
 			return devices.ErrTooLarge
 		default:
