@@ -9,14 +9,16 @@ import (
 type Credential struct {
 	Token       string
 	Name        string // if not empty, the device must have this name
-	Certificate string // common name of a verified certificate; counts without Token
+	Certificate string // device that a verified certificate names; counts without Token
+	Serial      string // of the certificate, as NormalSerial writes it
+	Expires     int64  // end of the certificate, in seconds since 1970; 0: none
 	OnlyKnown   bool   // answer from memory alone, else with ErrNotKnown
 	Remote      string // where it comes from, for the record of refusals
 }
 
 // authenticate is Authenticate without the record of refusals.
 func (r *Registry) authenticate(ctx context.Context, shown Credential) (Device, error) {
-	token, name, certificate := shown.Token, shown.Name, shown.Certificate
+	token, certificate := shown.Token, shown.Certificate
 	var key credentialKey
 	switch {
 	case token != "":
@@ -25,7 +27,10 @@ func (r *Registry) authenticate(ctx context.Context, shown Credential) (Device, 
 		}
 		key = tokenKey(token)
 	case certificate != "":
-		key = certificateKey(certificate)
+		if shown.Expires != 0 && time.Now().Unix() >= shown.Expires {
+			return Device{}, ErrUnauthenticated
+		}
+		key = certificateKey(certificate, shown.Serial)
 	default:
 		return Device{}, ErrUnauthenticated
 	}
@@ -36,12 +41,12 @@ func (r *Registry) authenticate(ctx context.Context, shown Credential) (Device, 
 		} else {
 			r.metrics.lookupHits.Inc()
 		}
-		return named(known.device, known.err, name)
+		return named(known.device, known.err, &shown)
 	}
 
 	// Nothing that Postgres would choke on may get into a query: its batch
 	// carries the questions of other devices too.
-	if token != "" && !looksLikeToken(token) || token == "" && CheckName(certificate) != nil {
+	if token != "" && !looksLikeToken(token) || token == "" && (CheckName(certificate) != nil || !isSerial(shown.Serial)) {
 		r.metrics.lookupRefusals.Inc()
 		return Device{}, ErrUnauthenticated
 	}
@@ -52,20 +57,24 @@ func (r *Registry) authenticate(ctx context.Context, shown Credential) (Device, 
 	if token != "" {
 		certificate = ""
 	}
-	found, err := r.lookups.ask(ctx, key, certificate)
+	found, err := r.lookups.ask(ctx, key, certificate, shown.Serial)
 	if err != nil {
 		return Device{}, err
 	}
-	return named(found.device, found.err, name)
+	return named(found.device, found.err, &shown)
 }
 
-// named refuses a credential that was sent under another device's name.
-func named(device Device, err error, name string) (Device, error) {
+// named refuses a credential that was sent under another device's name, and
+// notes the certificate.
+func named(device Device, err error, shown *Credential) (Device, error) {
 	switch {
-	case name != "" && name != device.Name:
+	case shown.Name != "" && shown.Name != device.Name:
 		return Device{}, ErrUnauthenticated
 	case err != nil:
 		return Device{}, err
+	}
+	if shown.Token == "" {
+		device.Serial, device.Expires = shown.Serial, shown.Expires
 	}
 	return device, nil
 }

@@ -32,9 +32,9 @@ func TestAuthenticateByTokenNameAndCertificate(t *testing.T) {
 		_, err = r.Authenticate(t.Context(), Credential{Token: boiler.Token, Name: "other"})
 		require.ErrorIs(t, err, ErrUnauthenticated, "another device's name")
 
-		device, err = r.Authenticate(t.Context(), Credential{Certificate: "other"})
+		device, err = r.Authenticate(t.Context(), Credential{Certificate: "other", Serial: "1"})
 		require.NoError(t, err)
-		require.Equal(t, Device{ID: other.Device.ID, Name: "other"}, device, "certificates have no token number")
+		require.Equal(t, Device{ID: other.Device.ID, Name: "other", Serial: "1"}, device, "certificates have no token number")
 	}
 	for _, bad := range []struct{ token, name, certificate string }{
 		{},
@@ -49,7 +49,7 @@ func TestAuthenticateByTokenNameAndCertificate(t *testing.T) {
 		{certificate: "\xff"},
 		{certificate: strings.Repeat("x", 5000)},
 	} {
-		_, err := r.Authenticate(t.Context(), Credential{Token: bad.token, Name: bad.name, Certificate: bad.certificate})
+		_, err := r.Authenticate(t.Context(), Credential{Token: bad.token, Name: bad.name, Certificate: bad.certificate, Serial: "1"})
 		require.ErrorIs(t, err, ErrUnauthenticated, "%+v", bad)
 	}
 
@@ -60,7 +60,7 @@ func TestAuthenticateByTokenNameAndCertificate(t *testing.T) {
 	}, "disabled")
 	_, err := r.Authenticate(t.Context(), Credential{Token: boiler.Token, Name: "other"})
 	require.ErrorIs(t, err, ErrUnauthenticated, "who uses another's name learns nothing of it")
-	_, err = r.Authenticate(t.Context(), Credential{Certificate: "boiler-7"})
+	_, err = r.Authenticate(t.Context(), Credential{Certificate: "boiler-7", Serial: "1"})
 	require.ErrorIs(t, err, ErrDisabled)
 	require.NoError(t, admin.Enable(t.Context(), "boiler-7"))
 	eventually(t, func() bool {
@@ -146,11 +146,11 @@ func TestADeviceWorksAtOnceAfterItWasRefused(t *testing.T) {
 	url := pgtest.URL(t)
 	admin := openAdmin(t, url)
 	r := openRegistry(t, url, func(c *Config) { c.RefusedFor = time.Hour })
-	_, err := r.Authenticate(t.Context(), Credential{Certificate: "late"})
+	_, err := r.Authenticate(t.Context(), Credential{Certificate: "late", Serial: "1"})
 	require.ErrorIs(t, err, ErrUnauthenticated)
 	add(t, admin, "late")
 	eventually(t, func() bool {
-		_, err := r.Authenticate(t.Context(), Credential{Certificate: "late"})
+		_, err := r.Authenticate(t.Context(), Credential{Certificate: "late", Serial: "1"})
 		return err == nil
 	}, "the refusal is forgotten")
 
@@ -261,21 +261,21 @@ func TestCallersAreBoundedAndMayLeave(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 2 {
 		wg.Go(func() {
-			_, err := l.ask(ctx, credentialKey{byte(i)}, "")
+			_, err := l.ask(ctx, credentialKey{byte(i)}, "", "")
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("unexpected: %v", err)
 			}
 		})
 	}
 	eventually(t, func() bool { return l.waiting() == 2 }, "two wait")
-	_, err := l.ask(t.Context(), credentialKey{9}, "")
+	_, err := l.ask(t.Context(), credentialKey{9}, "", "")
 	require.ErrorIs(t, err, ErrBusy)
-	shared, err := l.enqueue(credentialKey{1}, "")
+	shared, err := l.enqueue(credentialKey{1}, "", "")
 	require.NoError(t, err, "a question that waits already takes no room")
 	batch := l.take()
 	require.Len(t, batch, 2)
 	require.Contains(t, batch, shared)
-	again, err := l.enqueue(credentialKey{1}, "")
+	again, err := l.enqueue(credentialKey{1}, "", "")
 	require.NoError(t, err)
 	require.NotSame(t, shared, again, "a question under way may be answered with what was true before")
 	cancel()

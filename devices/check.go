@@ -52,18 +52,23 @@ func (r *Registry) runChecks(stop, operations context.Context) {
 const findRevoked = `
 SELECT u.session, u.device,
        CASE WHEN d.id IS NULL OR d.disabled THEN 0 ELSE COALESCE(u.token, 0) END,
+       CASE WHEN d.id IS NULL OR d.disabled THEN '' ELSE u.serial END,
        COALESCE(d.disabled, false)
-  FROM unnest($1::int8[], $2::int4[], $3::int8[]) AS u (session, device, token)
+  FROM unnest($1::int8[], $2::int4[], $3::int8[], $4::text[], $5::text[], $6::int8[]) AS u (session, device, token, name, serial, expires)
   LEFT JOIN mooring.devices d ON d.id = u.device
   LEFT JOIN mooring.tokens t ON t.id = u.token
  WHERE d.id IS NULL OR d.disabled
-    OR u.token IS NOT NULL AND (t.id IS NULL OR t.revoked_at IS NOT NULL OR t.expires_at <= now())`
+    OR u.token IS NOT NULL AND (t.id IS NULL OR t.revoked_at IS NOT NULL OR t.expires_at <= now())
+    OR u.serial <> '' AND (d.name <> u.name OR u.expires <= extract(epoch FROM now())
+       OR EXISTS (SELECT FROM mooring.revoked_certificates c WHERE c.name = u.name AND c.serial = u.serial))`
 
 // checkSessions asks about the sessions that which yields.
 func (r *Registry) checkSessions(ctx context.Context, which func(yield func(id int64, device Device))) error {
 	var sessions []int64
 	var devices []int32
 	var tokens []*int64
+	var names, serials []string
+	var expires []int64
 	which(func(id int64, device Device) {
 		sessions, devices = append(sessions, id), append(devices, device.ID)
 		if device.TokenID != 0 {
@@ -71,19 +76,20 @@ func (r *Registry) checkSessions(ctx context.Context, which func(yield func(id i
 		} else {
 			tokens = append(tokens, nil)
 		}
+		names, serials, expires = append(names, device.Name), append(serials, device.Serial), append(expires, device.Expires)
 	})
 	if len(sessions) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(withPurpose(ctx, "check sessions"), r.config.Wait)
 	defer cancel()
-	rows, err := r.pool.Query(ctx, findRevoked, sessions, devices, tokens)
+	rows, err := r.pool.Query(ctx, findRevoked, sessions, devices, tokens, names, serials, expires)
 	if err != nil {
 		return err
 	}
 	var session int64
 	var revocation Revocation
-	_, err = pgx.ForEachRow(rows, []any{&session, &revocation.DeviceID, &revocation.TokenID, &revocation.Disabled}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&session, &revocation.DeviceID, &revocation.TokenID, &revocation.Serial, &revocation.Disabled}, func() error {
 		r.cache.forgetDevice(revocation.DeviceID)
 		if r.book.revokeSession(session, revocation) {
 			r.announce(revocation)

@@ -14,6 +14,13 @@ type Device struct {
 	Name string
 	// TokenID is the credential's own number; 0 for certificates.
 	TokenID int64
+	// Serial is the certificate's, in hexadecimal, and Expires its end, in
+	// seconds since 1970; empty and 0 for tokens.
+	Serial  string
+	Expires int64
+	// RowRate and ByteRate are what it may send a second; 0: as the server says
+	// for all; below 0: no limit.
+	RowRate, ByteRate int32
 }
 
 // Errors that callers tell apart. Any other error of Authenticate and

@@ -175,7 +175,7 @@ func (r *Registry) heard(payload string) {
 		r.cache.forgetRefusals()
 		r.book.pardon(n.device)
 	case "renamed":
-		r.cache.forgetDevice(n.device)
+		r.suspect(n.device) // its certificates name another one now
 		r.cache.forgetRefusals()
 	default: // a newer version's kind: assume the worst
 		n.kind = "unknown"

@@ -24,7 +24,8 @@ const (
 // question is one credential that waits for a query, and whoever waits for it.
 type question struct {
 	key         credentialKey
-	certificate string        // common name; empty: a token
+	certificate string        // the device that it names; empty: a token
+	serial      string        // of the certificate
 	done        chan struct{} // closed when answer and err are set
 	answer      answer
 	err         error // the question could not be asked
@@ -56,8 +57,8 @@ func newLookups(pool *pgxpool.Pool, cache *cache, metrics *metrics, wait time.Du
 }
 
 // ask waits for the answer, but no longer than l.wait.
-func (l *lookups) ask(ctx context.Context, key credentialKey, certificate string) (answer, error) {
-	q, err := l.enqueue(key, certificate)
+func (l *lookups) ask(ctx context.Context, key credentialKey, certificate, serial string) (answer, error) {
+	q, err := l.enqueue(key, certificate, serial)
 	if err != nil {
 		return answer{}, err
 	}
@@ -73,7 +74,7 @@ func (l *lookups) ask(ctx context.Context, key credentialKey, certificate string
 	}
 }
 
-func (l *lookups) enqueue(key credentialKey, certificate string) (*question, error) {
+func (l *lookups) enqueue(key credentialKey, certificate, serial string) (*question, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -85,7 +86,7 @@ func (l *lookups) enqueue(key credentialKey, certificate string) (*question, err
 	if len(l.queue) >= l.max {
 		return nil, ErrBusy
 	}
-	q := &question{key: key, certificate: certificate, done: make(chan struct{})}
+	q := &question{key: key, certificate: certificate, serial: serial, done: make(chan struct{})}
 	l.byKey[key] = q
 	l.queue = append(l.queue, q)
 	signal(l.wake)
@@ -187,12 +188,12 @@ func (l *lookups) answer(ctx context.Context, batch []*question) {
 
 func (l *lookups) query(ctx context.Context, batch []*question, found map[credentialKey]answer) error {
 	var hashes [][]byte
-	var names []string
+	var names, serials []string
 	for _, q := range batch {
 		if q.certificate == "" {
 			hashes = append(hashes, q.key[:])
 		} else {
-			names = append(names, q.certificate)
+			names, serials = append(names, q.certificate), append(serials, q.serial)
 		}
 	}
 	if len(hashes) > 0 {
@@ -201,15 +202,19 @@ func (l *lookups) query(ctx context.Context, batch []*question, found map[creden
 		}
 	}
 	if len(names) > 0 {
-		return l.queryCertificates(ctx, names, found)
+		return l.queryCertificates(ctx, names, serials, found)
 	}
 	return nil
 }
 
+// quotas are a device's rates as Device has them: NULL is 0, and 0 is no limit.
+const quotas = `CASE WHEN d.rows_per_second = 0 THEN -1 ELSE COALESCE(d.rows_per_second, 0) END,
+       CASE WHEN d.bytes_per_second = 0 THEN -1 ELSE COALESCE(d.bytes_per_second, 0) END`
+
 // The remaining lifetime is computed by the database, so that a difference
 // between its clock and this server's does not matter.
 const findByHash = `
-SELECT t.hash, t.id, d.id, d.name, d.disabled,
+SELECT t.hash, t.id, d.id, d.name, d.disabled, ` + quotas + `,
        CASE WHEN isfinite(t.expires_at) THEN extract(epoch FROM t.expires_at - now())::float8 END
   FROM mooring.tokens t
   JOIN mooring.devices d ON d.id = t.device_id
@@ -228,7 +233,7 @@ func (l *lookups) queryTokens(ctx context.Context, hashes [][]byte, found map[cr
 		disabled bool
 		seconds  *float64
 	)
-	_, err = pgx.ForEachRow(rows, []any{&hash, &a.device.TokenID, &a.device.ID, &a.device.Name, &disabled, &seconds}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&hash, &a.device.TokenID, &a.device.ID, &a.device.Name, &disabled, &a.device.RowRate, &a.device.ByteRate, &seconds}, func() error {
 		a.err, a.lives = nil, 0
 		if disabled {
 			a.err = ErrDisabled
@@ -243,19 +248,28 @@ func (l *lookups) queryTokens(ctx context.Context, hashes [][]byte, found map[cr
 	return err
 }
 
-func (l *lookups) queryCertificates(ctx context.Context, names []string, found map[credentialKey]answer) error {
-	rows, err := l.pool.Query(ctx, `SELECT id, name, disabled FROM mooring.devices WHERE name = ANY ($1)`, names)
+// findByName asks for the devices that certificates name, unless those are
+// revoked.
+const findByName = `
+SELECT u.serial, d.id, d.name, d.disabled, ` + quotas + `
+  FROM unnest($1::text[], $2::text[]) AS u (name, serial)
+  JOIN mooring.devices d ON d.name = u.name
+ WHERE NOT EXISTS (SELECT FROM mooring.revoked_certificates c WHERE c.name = u.name AND c.serial = u.serial)`
+
+func (l *lookups) queryCertificates(ctx context.Context, names, serials []string, found map[credentialKey]answer) error {
+	rows, err := l.pool.Query(ctx, findByName, names, serials)
 	if err != nil {
 		return err
 	}
 	var a answer
+	var serial string
 	var disabled bool
-	_, err = pgx.ForEachRow(rows, []any{&a.device.ID, &a.device.Name, &disabled}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&serial, &a.device.ID, &a.device.Name, &disabled, &a.device.RowRate, &a.device.ByteRate}, func() error {
 		a.err = nil
 		if disabled {
 			a.err = ErrDisabled
 		}
-		found[certificateKey(a.device.Name)] = a
+		found[certificateKey(a.device.Name, serial)] = a
 		return nil
 	})
 	return err

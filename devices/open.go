@@ -206,12 +206,14 @@ const (
 const openSessions = `
 WITH input AS MATERIALIZED (
     SELECT u.*, nextval('mooring.session_number') AS id
-      FROM unnest($3::int4[], $4::int8[], $5::text[], $6::int8[], $7::text[], $8::text[], $9::timestamptz[])
-           WITH ORDINALITY AS u (device, token, remote, boot, model, firmware, connected, position)
+      FROM unnest($3::int4[], $4::int8[], $5::text[], $6::int8[], $7::text[], $8::text[], $9::timestamptz[], $10::text[], $11::text[])
+           WITH ORDINALITY AS u (device, token, remote, boot, model, firmware, connected, name, serial, position)
 ), checked AS MATERIALIZED (
     SELECT i.*,
            CASE WHEN d.id IS NULL THEN 1
                 WHEN d.disabled THEN 2
+                WHEN i.serial <> '' AND (d.name <> i.name
+                     OR EXISTS (SELECT FROM mooring.revoked_certificates c WHERE c.name = i.name AND c.serial = i.serial)) THEN 1
                 WHEN i.token IS NULL THEN 0
                 WHEN t.id IS NULL OR t.revoked_at IS NOT NULL OR t.expires_at <= now() THEN 1
                 ELSE 0 END AS verdict
@@ -219,8 +221,8 @@ WITH input AS MATERIALIZED (
       LEFT JOIN mooring.devices d ON d.id = i.device
       LEFT JOIN mooring.tokens t ON t.id = i.token AND t.device_id = i.device
 ), opened AS (
-    INSERT INTO mooring.sessions (id, device_id, token_id, gateway, incarnation, remote, boot_id, model, firmware, connected_at, last_seen_at, booked)
-    SELECT id, device, token, $1, $2, remote, boot, model, firmware, connected, connected, true
+    INSERT INTO mooring.sessions (id, device_id, token_id, gateway, incarnation, remote, boot_id, model, firmware, connected_at, last_seen_at, booked, certificate)
+    SELECT id, device, token, $1, $2, remote, boot, model, firmware, connected, connected, true, NULLIF(serial, '')
       FROM checked WHERE verdict = 0
 )
 SELECT c.position, c.id, c.verdict,
@@ -312,9 +314,12 @@ func (r *Registry) insertSessions(ctx context.Context, batch []*opening) ([]open
 		model     = make([]string, n)
 		firmware  = make([]string, n)
 		connected = make([]time.Time, n)
+		name      = make([]string, n)
+		serial    = make([]string, n)
 	)
 	for i, o := range batch {
 		device[i], connected[i] = o.start.Device.ID, o.start.Connected
+		name[i], serial[i] = o.start.Device.Name, o.start.Device.Serial
 		if id := o.start.Device.TokenID; id != 0 {
 			token[i] = &id
 		}
@@ -325,7 +330,7 @@ func (r *Registry) insertSessions(ctx context.Context, batch []*opening) ([]open
 		// One NUL or stray byte would fail the whole batch.
 		remote[i], model[i], firmware[i] = storable(o.start.Remote), storable(o.start.Model), storable(o.start.Firmware)
 	}
-	rows, err := r.pool.Query(ctx, openSessions, r.config.Gateway, r.incarnation, device, token, remote, boot, model, firmware, connected)
+	rows, err := r.pool.Query(ctx, openSessions, r.config.Gateway, r.incarnation, device, token, remote, boot, model, firmware, connected, name, serial)
 	if err != nil {
 		return nil, err
 	}

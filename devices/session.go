@@ -59,6 +59,7 @@ type SessionEnd struct {
 // Disabled, else 4501.
 type Revocation struct {
 	DeviceID int32
-	TokenID  int64 // only sessions with this token; 0: all of the device
+	TokenID  int64  // only sessions with this token; 0: all of the device
+	Serial   string // only sessions with this certificate; empty: as TokenID says
 	Disabled bool
 }

@@ -55,8 +55,8 @@ func looksLikeSecret(text, prefix string) bool {
 }
 
 // credentialKey is how a credential is looked up: the sha-256 of a token's
-// text, as stored, or, for a certificate, of its common name behind a prefix
-// that no token begins with.
+// text, as stored, or, for a certificate, of the device's name in it and its
+// serial number behind a prefix that no token begins with.
 type credentialKey [sha256.Size]byte
 
 // tokenKey hashes a token of at most maxToken bytes. It does not allocate.
@@ -65,6 +65,6 @@ func tokenKey(token string) credentialKey {
 	return sha256.Sum256(text[:copy(text[:], token)])
 }
 
-func certificateKey(name string) credentialKey {
-	return sha256.Sum256([]byte("certificate\x00" + name))
+func certificateKey(name, serial string) credentialKey {
+	return sha256.Sum256([]byte("certificate\x00" + name + "\x00" + serial))
 }

@@ -52,8 +52,8 @@ func TestMistypedTokensAreRecognised(t *testing.T) {
 func TestACertificateIsNoToken(t *testing.T) {
 	t.Parallel()
 	token := newToken()
-	require.NotEqual(t, tokenKey(token), certificateKey(token))
-	require.NotEqual(t, tokenKey("certificate\x00a"), certificateKey("b"))
+	require.NotEqual(t, tokenKey(token), certificateKey(token, "1"))
+	require.NotEqual(t, tokenKey("certificate\x00a"), certificateKey("b", "1"))
 }
 
 func TestDeviceNames(t *testing.T) {

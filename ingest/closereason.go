@@ -37,6 +37,7 @@ var (
 	closeSlowReader   = CloseReason{Code: wire.CloseSlowReader, Text: "the device does not read what is sent to it", Label: "slow_reader"}
 	closeReplaced     = CloseReason{Code: wire.CloseReplaced, Text: "a newer connection of this device took over", Label: "replaced", goAway: true}
 	closeWindow       = CloseReason{Code: wire.CloseWindow, Text: "more DATA frames than the window allows", Label: "window", goAway: true}
+	closeQuota        = CloseReason{Code: wire.CloseQuota, Text: "more rows or bytes than the device may send, also after it was told", Label: "quota", goAway: true}
 	closeBadHeader    = CloseReason{Code: wire.CloseBadFrame, Text: "a WebSocket frame whose length can't be", Label: "bad_header", goAway: true}
 	closeBadSeq       = CloseReason{Code: wire.CloseBadSeq, Text: "sequence numbers went back within a connection", Label: "bad_seq", goAway: true}
 	closeSecondHello  = CloseReason{Code: wire.CloseBadFrame, Text: "HELLO must be the first frame", Label: "bad_frame", goAway: true}

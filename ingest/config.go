@@ -39,6 +39,13 @@ type Config struct {
 	// handshakes, unfinished connections, proxies. Defaults as door.Config says.
 	Door door.Config
 
+	// RequireCertificate refuses handshakes without a verified TLS client
+	// certificate, with 401. Defaults to taking tokens too.
+	RequireCertificate bool
+	// RowRate and ByteRate are the rows, and the bytes of DATA frames, that a
+	// device may send a second, unless Device says otherwise. Default to no limit.
+	RowRate, ByteRate int
+
 	// FirstFrame is how long a new connection may take to send its first frame.
 	// Defaults to 10 s.
 	FirstFrame time.Duration
@@ -188,6 +195,8 @@ func (c Config) validate() error {
 	need(c.MaxHandshakes > 0, "MaxHandshakes", "positive", c.MaxHandshakes)
 	need(c.HandshakeTimeout > 0, "HandshakeTimeout", "positive", c.HandshakeTimeout)
 	need(c.FirstFrame > 0, "FirstFrame", "positive", c.FirstFrame)
+	need(c.RowRate >= 0 && c.RowRate <= 1_000_000_000, "RowRate", "0 to 1,000,000,000", c.RowRate)
+	need(c.ByteRate >= 0 && c.ByteRate <= 1_000_000_000, "ByteRate", "0 to 1,000,000,000", c.ByteRate)
 	need(c.OpenTimeout > 0, "OpenTimeout", "positive", c.OpenTimeout)
 	need(c.Heartbeat >= MinHeartbeat && c.Heartbeat <= MaxHeartbeat && c.Heartbeat%time.Second == 0,
 		"Heartbeat", "a whole number of seconds from 5 s to 900 s", c.Heartbeat)

@@ -51,7 +51,7 @@ func offered(header http.Header) (speaks, others bool, tokens []string) {
 
 // credential finds the one credential that the handshake brings (PROTOCOL §2.3).
 // It is never looked for in the URL, which ends up in logs.
-func credential(r *http.Request, tokens []string) (Credential, *refusal) {
+func credential(r *http.Request, tokens []string, requireCertificate bool) (Credential, *refusal) {
 	var found []Credential
 	for _, token := range tokens {
 		found = append(found, Credential{Token: token})
@@ -64,10 +64,14 @@ func credential(r *http.Request, tokens []string) (Credential, *refusal) {
 		found = append(found, c)
 	}
 	// Only certificates that the listener verified count.
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 && len(r.TLS.VerifiedChains[0]) > 0 {
-		if name := r.TLS.VerifiedChains[0][0].Subject.CommonName; name != "" {
-			found = append(found, Credential{Certificate: name})
-		}
+	byCertificate, shown, bad := certified(r)
+	switch {
+	case bad != nil:
+		return Credential{}, bad
+	case !shown && requireCertificate:
+		return Credential{}, refuse(http.StatusUnauthorized, "no_certificate", "show a TLS client certificate")
+	case byCertificate.Certificate != "":
+		found = append(found, byCertificate)
 	}
 	switch {
 	case len(found) == 0:

@@ -96,6 +96,11 @@ func (s *session) decode(scratch *dataScratch, frame []byte, received int64) boo
 		return false
 	}
 
+	if s.quota != nil {
+		if stored, goOn := s.withinQuota(scratch, frame, &head, received); !stored {
+			return goOn
+		}
+	}
 	entry, refusal, ended := s.layoutOf(decoder, &head)
 	switch {
 	case ended:

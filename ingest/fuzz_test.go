@@ -125,7 +125,7 @@ func FuzzHandshake(f *testing.F) {
 		}
 		_, bad := gateway.checkRequest(request)
 		_, _, tokens := offered(request.Header)
-		found, worse := credential(request, tokens)
+		found, worse := credential(request, tokens, false)
 		for _, refused := range []*refusal{bad, worse} {
 			if refused != nil {
 				require.Contains(t, []int{400, 401, 403, 405, 426}, refused.status)

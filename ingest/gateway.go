@@ -39,6 +39,7 @@ type Gateway struct {
 
 	clock          clock
 	door           *door.Door
+	debtors        *debtors
 	hub            *hub
 	shards         []*shard
 	metrics        *metrics
@@ -92,6 +93,7 @@ func New(cfg Config, auth Authenticator, log SessionLog, store RowStore) (*Gatew
 		stopped:        make(chan struct{}),
 	}
 	g.hub = newHub(g.clock)
+	g.debtors = newDebtors()
 	g.door = door.New(cfg.Door, g.clock.now)
 	g.upgrader = newUpgrader(&g.cfg, wire.Subprotocol)
 	g.plainUpgrader = newUpgrader(&g.cfg)
@@ -146,6 +148,12 @@ func (g *Gateway) enter(s *session) bool {
 // number of sessions ended and never blocks.
 func (g *Gateway) DropDevice(deviceID int32, tokenID int64, code wire.CloseCode) int {
 	return g.hub.drop(deviceID, tokenID, code)
+}
+
+// DropCertificate ends the sessions of a device that showed the certificate with
+// this serial number, as DropDevice does for a token.
+func (g *Gateway) DropCertificate(deviceID int32, serial string, code wire.CloseCode) int {
+	return g.hub.dropMatching(revocation{device: deviceID, serial: serial, code: code})
 }
 
 // SendCommand queues a command for a connected device; that it was queued says

@@ -44,7 +44,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _, tokens := offered(r.Header)
-	presented, bad := credential(r, tokens)
+	presented, bad := credential(r, tokens, g.cfg.RequireCertificate)
 	if bad != nil {
 		if bad.label == "bad_credential" {
 			g.door.Failed(from)

@@ -6,11 +6,14 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"maps"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -98,18 +101,65 @@ func TestHandshakeAnswersHonestly(t *testing.T) {
 
 func TestHandshakeTakesAVerifiedCertificateOnly(t *testing.T) {
 	t.Parallel()
-	certificate := &x509.Certificate{Subject: pkix.Name{CommonName: "device-7"}}
+	certificate := &x509.Certificate{SerialNumber: big.NewInt(0xABC), NotAfter: time.Unix(1000, 0), Subject: pkix.Name{CommonName: "device-7"}}
 	r := httptest.NewRequest(http.MethodGet, wire.StreamPath, nil)
 	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{certificate}}
-	_, bad := credential(r, nil)
+	_, bad := credential(r, nil, false)
 	require.Equal(t, http.StatusUnauthorized, bad.status, "presented, not verified")
 	r.TLS.VerifiedChains = [][]*x509.Certificate{{certificate}}
-	found, bad := credential(r, nil)
+	found, bad := credential(r, nil, false)
 	require.Nil(t, bad)
-	require.Equal(t, Credential{Certificate: "device-7"}, found)
+	require.Equal(t, Credential{Certificate: "device-7", Serial: "abc", Expires: 1000}, found)
 	r.Header.Set("Authorization", "Bearer x")
-	_, bad = credential(r, nil)
+	_, bad = credential(r, nil, false)
 	require.Equal(t, http.StatusBadRequest, bad.status, "one credential, not two")
+}
+
+// The URI names the device if there is one; the names of hosts never do.
+func TestNameInACertificate(t *testing.T) {
+	t.Parallel()
+	uris := func(texts ...string) (list []*url.URL) {
+		for _, text := range texts {
+			uri, err := url.Parse(text)
+			require.NoError(t, err)
+			list = append(list, uri)
+		}
+		return list
+	}
+	common := pkix.Name{CommonName: "common"}
+	for name, c := range map[string]struct {
+		certificate x509.Certificate
+		want        string
+		refused     bool
+	}{
+		"common name":     {certificate: x509.Certificate{Subject: common}, want: "common"},
+		"URI":             {certificate: x509.Certificate{Subject: common, URIs: uris("mooring:device:boiler-7")}, want: "boiler-7"},
+		"URI, escaped":    {certificate: x509.Certificate{URIs: uris("mooring:device:b%C3%B6iler/7")}, want: "böiler/7"},
+		"other URIs":      {certificate: x509.Certificate{Subject: common, URIs: uris("spiffe://x/device", "mooring:server:x")}, want: "common"},
+		"two URIs":        {certificate: x509.Certificate{Subject: common, URIs: uris("mooring:device:a", "mooring:device:b")}, refused: true},
+		"empty URI":       {certificate: x509.Certificate{Subject: common, URIs: uris("mooring:device:")}, refused: true},
+		"host's name":     {certificate: x509.Certificate{DNSNames: []string{"device-7"}}},
+		"electronic mail": {certificate: x509.Certificate{EmailAddresses: []string{"device-7"}}},
+	} {
+		got, bad := deviceIn(&c.certificate)
+		require.Equal(t, c.refused, bad != nil, name)
+		require.Equal(t, c.want, got, name)
+	}
+}
+
+func TestCertificateRequired(t *testing.T) {
+	t.Parallel()
+	r := httptest.NewRequest(http.MethodGet, wire.StreamPath, nil)
+	r.Header.Set("Authorization", "Bearer x")
+	_, bad := credential(r, nil, true)
+	require.Equal(t, http.StatusUnauthorized, bad.status)
+	require.Equal(t, "no_certificate", bad.label)
+	// One that names nobody opens the door for the token.
+	certificate := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	r.TLS = &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{certificate}}}
+	found, bad := credential(r, nil, true)
+	require.Nil(t, bad)
+	require.Equal(t, Credential{Token: "x"}, found)
 }
 
 func TestHandshakeIsTurnedAwayWhenFull(t *testing.T) {

@@ -31,6 +31,7 @@ type slot struct {
 type revocation struct {
 	device  int32
 	tokenID int64
+	serial  string // of a certificate; with it tokenID is 0
 	at      int64
 	code    wire.CloseCode
 }
@@ -60,7 +61,14 @@ func (h *hub) add(s *session) {
 }
 
 func (r revocation) matches(s *session) bool {
-	return r.device == s.device.ID && (r.tokenID == 0 || r.tokenID == s.device.TokenID)
+	switch {
+	case r.device != s.device.ID:
+		return false
+	case r.serial != "":
+		return r.serial == s.device.Serial
+	default:
+		return r.tokenID == 0 || r.tokenID == s.device.TokenID
+	}
 }
 
 // remove forgets a session that ended.
@@ -130,14 +138,18 @@ func (h *hub) current(device int32) *session {
 
 // drop ends the device's sessions that use the token, or all of them.
 func (h *hub) drop(device int32, tokenID int64, code wire.CloseCode) int {
-	r := revocation{device: device, tokenID: tokenID, at: h.clock.now(), code: code}
+	return h.dropMatching(revocation{device: device, tokenID: tokenID, code: code})
+}
+
+func (h *hub) dropMatching(r revocation) int {
+	r.at = h.clock.now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.revoked = append(h.revoked, r)
 	dropped := 0
-	for _, s := range h.devices[device] {
+	for _, s := range h.devices[r.device] {
 		if r.matches(s) {
-			s.shut(closeDropped(code))
+			s.shut(closeDropped(r.code))
 			dropped++
 		}
 	}

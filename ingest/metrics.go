@@ -18,6 +18,8 @@ type metrics struct {
 	layoutsRejected  prometheus.Counter
 	writeErrors      prometheus.Counter
 	acks             prometheus.Counter
+	throttles        prometheus.Counter
+	quotaRefusals    prometheus.Counter
 
 	frames                                              *prometheus.CounterVec
 	helloFrames, layoutFrames, resultFrames, pingFrames prometheus.Counter
@@ -48,6 +50,8 @@ func newMetrics() *metrics {
 		layoutsRejected:  counter("layouts_rejected_total", "Layouts refused."),
 		writeErrors:      counter("write_errors_total", "Batches that the store gave back although it should not."),
 		acks:             counter("acks_total", "ACK frames written."),
+		throttles:        counter("throttles_total", "Devices told to slow down, because of their quota."),
+		quotaRefusals:    counter("quota_refused_rows_total", "Rows refused because the device had sent more than its quota."),
 		frames:           vector("frames_total", "Frames received other than DATA, by type.", "type"),
 		batchRows:        histogram("batch_rows", "Rows of a written batch.", prometheus.ExponentialBuckets(1, 4, 10)),
 		batchBytes:       histogram("batch_bytes", "Encoded bytes of a written batch.", prometheus.ExponentialBuckets(256, 4, 10)),
@@ -69,6 +73,7 @@ func (m *metrics) register(registerer prometheus.Registerer, g *Gateway) error {
 	}
 	collectors := []prometheus.Collector{
 		m.opened, m.closes, m.refusals, m.panics, m.heartbeatsMissed, m.layoutsRejected, m.writeErrors, m.acks,
+		m.throttles, m.quotaRefusals,
 		m.frames, m.batchRows, m.batchBytes, m.writeSeconds, m.ackSeconds,
 	}
 	gauge := func(name, help string, read func(Stats) float64) {

@@ -19,7 +19,9 @@ var (
 type Credential struct {
 	Token       string // as the device holds it
 	Name        string // from Basic authentication: must be the device's name; else empty
-	Certificate string // common name of a verified TLS client certificate
+	Certificate string // device that a verified TLS client certificate names
+	Serial      string // of that certificate, in hexadecimal
+	Expires     int64  // end of that certificate, in seconds since 1970
 	// OnlyKnown asks for no more than what is in memory: a credential that is
 	// not known there to be good is answered with an error, whichever.
 	OnlyKnown bool
@@ -33,6 +35,13 @@ type Device struct {
 	// TokenID is the credential's own number, so that its revocation can end
 	// the sessions that used it; 0 for certificates.
 	TokenID int64
+	// Serial is the certificate's, in hexadecimal, and Expires its end, in
+	// seconds since 1970; empty and 0 for tokens.
+	Serial  string
+	Expires int64
+	// RowRate and ByteRate are what it may send a second; 0: as Config says for
+	// all; below 0: no limit.
+	RowRate, ByteRate int32
 }
 
 // Authenticator tells whose credential it is. It is called once per handshake,

@@ -37,6 +37,7 @@ type session struct {
 	layouts   []layoutEntry
 	frames    uint64 // DATA frames handed to the shard
 	room      int    // bytes that the shard has promised for the frame at hand
+	quota     *quota // nil: none
 	nextSeq   uint64 // lowest sequence number the next frame may have
 	knownNext uint64 // rows below it are likely to be stored: the hint that WELCOME gave; 0: none
 	tally     tally  // what was read so far
@@ -189,6 +190,7 @@ func (s *session) finish(reason CloseReason) {
 	}
 	s.mu.Unlock()
 	s.closeIfSettled()
+	g.owe(s.device.ID, s.quota)
 	s.link.visit.End() // if it brought no frame
 	g.leave(door.AddressOf(s.remote))
 }

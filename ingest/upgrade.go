@@ -100,6 +100,7 @@ func (g *Gateway) begin(socket *gws.Conn, raw *link, device Device, remote strin
 		begun:      begun,
 		reported:   -1,
 		maxReceive: maxServerMessage,
+		quota:      g.quotaOf(&device),
 	}
 	s.heartbeat.Store(int64(g.cfg.Heartbeat))
 	raw.session = s

@@ -11,14 +11,16 @@ import (
 )
 
 type deviceCommands struct {
-	Add     deviceAddCommand     `cmd:"" help:"Add a device, or a fleet, and print the token."`
-	List    deviceListCommand    `cmd:"" help:"List devices."`
-	Show    deviceShowCommand    `cmd:"" help:"Show all about a device."`
-	Why     deviceWhyCommand     `cmd:"" help:"Say why a device was last refused, closed or throttled."`
-	Disable deviceDisableCommand `cmd:"" help:"Keep a device out; ends its connection at once."`
-	Enable  deviceEnableCommand  `cmd:"" help:"Let a disabled device in again."`
-	Rotate  deviceRotateCommand  `cmd:"" help:"Give a device a new token."`
-	Remove  deviceRemoveCommand  `cmd:"" help:"Remove a device with its tokens and sessions; with --purge its readings too."`
+	Add               deviceAddCommand               `cmd:"" help:"Add a device, or a fleet, and print the token."`
+	List              deviceListCommand              `cmd:"" help:"List devices."`
+	Show              deviceShowCommand              `cmd:"" help:"Show all about a device."`
+	Why               deviceWhyCommand               `cmd:"" help:"Say why a device was last refused, closed or throttled."`
+	Disable           deviceDisableCommand           `cmd:"" help:"Keep a device out; ends its connection at once."`
+	Enable            deviceEnableCommand            `cmd:"" help:"Let a disabled device in again."`
+	Rotate            deviceRotateCommand            `cmd:"" help:"Give a device a new token."`
+	Quota             deviceQuotaCommand             `cmd:"" help:"Say how much a device may send a second."`
+	RevokeCertificate deviceRevokeCertificateCommand `cmd:"" help:"Make a TLS client certificate a credential no longer; ends connections that showed it."`
+	Remove            deviceRemoveCommand            `cmd:"" help:"Remove a device with its tokens and sessions; with --purge its readings too."`
 }
 
 // withAdmin connects to the registry, runs act and gives its errors exit codes

@@ -51,6 +51,13 @@ func (s *serveCommand) Run(ctx context.Context, out *console) error {
 		s.welcome(out.stderr, server)
 	}
 
+	watched, endWatch := context.WithCancel(soft)
+	reloading := reloads(watched, server)
+	defer func() {
+		endWatch()
+		<-reloading
+	}()
+
 	var failure error
 	select {
 	case <-soft.Done():
@@ -67,6 +74,27 @@ func (s *serveCommand) Run(ctx context.Context, out *console) error {
 		return errShown
 	}
 	return nil
+}
+
+// reloads has the server look at its certificate files at every SIGHUP, until
+// ctx ends; then the channel is closed.
+func reloads(ctx context.Context, server *app.App) <-chan struct{} {
+	done := make(chan struct{})
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, syscall.SIGHUP)
+	go func() {
+		defer close(done)
+		defer signal.Stop(received)
+		for {
+			select {
+			case <-received:
+				server.Reload()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return done
 }
 
 // serveError adds to a failed start what to do about it, where it is known.

@@ -124,7 +124,8 @@ func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
 func TestServe(t *testing.T) {
 	t.Parallel()
 	address, data := freeAddress(t), dataDirectory(t)
-	server := start(t, "serve", "--listen", address, "--data-dir", data)
+	admin := freeAddress(t)
+	server := start(t, "serve", "--listen", address, "--admin-listen", admin, "--data-dir", data)
 	server.says("mooring serves")
 
 	status, body := fetch(t, "http://"+address+"/readyz")
@@ -153,7 +154,7 @@ func TestServe(t *testing.T) {
 	require.Equal(t, "online", devices[0].State)
 	require.Equal(t, map[string]any{"site": "north"}, devices[0].Labels)
 
-	_, metrics := fetch(t, "http://"+address+"/metrics")
+	_, metrics := fetch(t, "http://"+admin+"/metrics")
 	require.Contains(t, metrics, `mooring_ingest_rows_total{outcome="committed"} 100`)
 
 	info, err := embedded.Discover(data)

@@ -28,8 +28,8 @@ func group(address netip.Addr) netip.Addr {
 	return address
 }
 
-// within tells whether one of the prefixes holds the address.
-func within(address netip.Addr, prefixes []netip.Prefix) bool {
+// Within tells whether one of the prefixes holds the address.
+func Within(address netip.Addr, prefixes []netip.Prefix) bool {
 	for _, prefix := range prefixes {
 		if prefix.Contains(address) {
 			return true

@@ -131,7 +131,7 @@ func New(cfg Config, now func() int64) *Door {
 
 // limited tells whether what limits one address holds for this one.
 func (d *Door) limited(address netip.Addr) bool {
-	return address.IsValid() && !within(address, d.cfg.Unlimited)
+	return address.IsValid() && !Within(address, d.cfg.Unlimited)
 }
 
 // habitsOf finds what is remembered of an address; d.mu is held.

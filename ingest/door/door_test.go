@@ -253,7 +253,7 @@ func FuzzFrom(f *testing.F) {
 		for _, header := range []Header{XForwardedFor, Forwarded} {
 			d := New(Config{TrustedProxies: trusted, ForwardedHeader: header}.WithDefaults(), func() int64 { return 1 })
 			got := d.From(&http.Request{RemoteAddr: peer, Header: http.Header{string(header): {value}}})
-			if got != AddressOf(peer) && !within(AddressOf(peer), trusted) {
+			if got != AddressOf(peer) && !Within(AddressOf(peer), trusted) {
 				t.Fatalf("a stranger's word was taken: %v", got)
 			}
 			if got.IsValid() && got.Zone() != "" {

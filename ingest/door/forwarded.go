@@ -28,7 +28,7 @@ func (d *Door) From(r *http.Request) netip.Addr {
 		return address
 	}
 	said := d.cfg.ForwardedHeader.hops(r.Header)
-	for i := len(said) - 1; i >= 0 && address.IsValid() && within(address, d.cfg.TrustedProxies); i-- {
+	for i := len(said) - 1; i >= 0 && address.IsValid() && Within(address, d.cfg.TrustedProxies); i-- {
 		if !said[i].IsValid() { // unknown, hidden, or nonsense: the proxy is all we know
 			break
 		}
@@ -39,7 +39,7 @@ func (d *Door) From(r *http.Request) netip.Addr {
 
 // ViaProxy tells whether From takes somebody's word for this request.
 func (d *Door) ViaProxy(r *http.Request) bool {
-	return d.cfg.ForwardedHeader != NoHeader && within(AddressOf(r.RemoteAddr), d.cfg.TrustedProxies) &&
+	return d.cfg.ForwardedHeader != NoHeader && Within(AddressOf(r.RemoteAddr), d.cfg.TrustedProxies) &&
 		len(r.Header.Values(string(d.cfg.ForwardedHeader))) > 0
 }
 

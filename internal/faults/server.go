@@ -38,6 +38,7 @@ type Server struct {
 	stage   *Stage
 	options ServerOptions
 	addr    string
+	admin   string // where it serves metrics
 	logPath string
 
 	mu      sync.Mutex
@@ -67,7 +68,7 @@ func (s *Stage) server(options ServerOptions) *Server {
 		options.DatabaseURL = s.DatabaseURL
 	}
 	server := &Server{
-		stage: s, options: options, addr: FreeAddress(s.tb),
+		stage: s, options: options, addr: FreeAddress(s.tb), admin: FreeAddress(s.tb),
 		logPath: filepath.Join(s.dir, options.Name+".log"),
 	}
 	s.servers = append(s.servers, server)
@@ -108,7 +109,7 @@ func (v *Server) Launch() {
 	defer log.Close()
 	fmt.Fprintln(log, startMark)
 	arguments := append([]string{
-		"serve", "--listen", v.addr, "--database-url", v.options.DatabaseURL, "--gateway", v.options.Name,
+		"serve", "--listen", v.addr, "--admin-listen", v.admin, "--database-url", v.options.DatabaseURL, "--gateway", v.options.Name,
 		"--spread", "1s", "--grace", "2s", "--heartbeat", "5s",
 	}, v.options.Flags...)
 	p, err := launch(log, log, append([]string{"GORACE=halt_on_error=0"}, v.options.Env...), v.options.Limits, v.stage.program("mooring"), arguments...)
@@ -226,7 +227,7 @@ func (v *Server) Log() string {
 func (v *Server) Metric(name string, labels ...string) (float64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+v.addr+"/metrics", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+v.admin+"/metrics", nil)
 	if err != nil {
 		return 0, err
 	}

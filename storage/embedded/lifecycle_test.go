@@ -99,6 +99,21 @@ func TestRolesAndSecrets(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, fs.FileMode(0o700), info.Mode().Perm())
 	require.False(t, exists(filepath.Join(cluster.paths.cluster, "password")))
+	// Nothing in the cluster is anybody else's to read, and no socket lies about.
+	require.NoError(t, filepath.WalkDir(cluster.paths.cluster, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return nil //nolint:nilerr // PostgreSQL removes files while it works
+		}
+		info, err := entry.Info()
+		if err == nil {
+			require.Zero(t, info.Mode().Perm()&0o077, path)
+			require.Zero(t, info.Mode()&fs.ModeSocket, path)
+		}
+		return nil
+	}))
+	require.Equal(t, "127.0.0.1", ask(t, cluster.URL(), "SHOW listen_addresses"))
+	require.Equal(t, "", ask(t, cluster.URL(), "SHOW unix_socket_directories"))
+	require.Equal(t, "0", ask(t, cluster.state.superuserURL(), "SELECT count(*)::text FROM pg_hba_file_rules WHERE auth_method <> 'scram-sha-256'"))
 
 	stop(t, cluster)
 	log, err := os.ReadFile(cluster.paths.log)

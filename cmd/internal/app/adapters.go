@@ -49,6 +49,10 @@ func dropRevoked(gateway *ingest.Gateway, revocation devices.Revocation) {
 	if revocation.Disabled {
 		code = wire.CloseDisabled
 	}
+	if revocation.Serial != "" {
+		gateway.DropCertificate(revocation.DeviceID, revocation.Serial, code)
+		return
+	}
 	gateway.DropDevice(revocation.DeviceID, revocation.TokenID, code)
 }
 

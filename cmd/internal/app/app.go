@@ -2,9 +2,9 @@ package app
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -39,7 +39,12 @@ type App struct {
 	gateway  *ingest.Gateway
 	console  *console.API
 	address  string
-	secure   *tls.Config // nil: no TLS
+	admin    string // address of the operator's pages
+
+	certificates  *certificates // nil: no TLS
+	reloadEvery   time.Duration
+	tlsFailures   prometheus.Counter
+	proxyRefusals prometheus.Counter
 
 	stopping atomic.Bool
 	failed   chan error // the HTTP server's end, if nobody asked for it
@@ -59,7 +64,17 @@ type step struct {
 func New(cfg Config) *App {
 	cfg.setDefaults()
 	registry := prometheus.NewRegistry()
-	return &App{cfg: cfg, logger: cfg.Logger, registry: registry, registerer: registry, failed: make(chan error, 1)}
+	return &App{
+		cfg: cfg, logger: cfg.Logger, registry: registry, registerer: registry, failed: make(chan error, 1),
+		reloadEvery: certificatesEvery,
+		tlsFailures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mooring_tls_handshakes_failed_total", Help: "TLS handshakes that came to no good end.",
+		}),
+		proxyRefusals: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mooring_proxy_headers_refused_total",
+			Help: "Connections closed because of the PROXY protocol: a header from an address that is not trusted, or none or a bad one from a trusted one.",
+		}),
+	}
 }
 
 // Start returns when devices can connect. If it fails, nothing is left behind.
@@ -84,9 +99,11 @@ func (a *App) Start(ctx context.Context) (err error) {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		buildMetric(),
+		a.tlsFailures,
+		a.proxyRefusals,
 	)
 	for _, start := range []func(context.Context) error{
-		a.startDatabase, a.startStorage, a.startDevices, a.startConsole, a.startGateway,
+		a.startDatabase, a.startStorage, a.startDevices, a.startConsole, a.startAdmin, a.startCertificates, a.startGateway,
 	} {
 		if err := start(ctx); err != nil {
 			return errors.Join(err, listener.Close())
@@ -97,7 +114,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 }
 
 func (a *App) listen(ctx context.Context) (net.Listener, error) {
-	tlsConfig, err := loadTLS(a.cfg)
+	certificates, err := openCertificates(&a.cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -107,13 +124,17 @@ func (a *App) listen(ctx context.Context) (net.Listener, error) {
 		return nil, fmt.Errorf("--listen: %w", err)
 	}
 	a.address = listener.Addr().String()
-	a.secure = tlsConfig
+	a.certificates = certificates
 	return listener, nil
 }
 
 func (a *App) startDatabase(ctx context.Context) error {
-	if a.cfg.DatabaseURL != "" {
-		database, err := configuredDatabase(a.cfg.DatabaseURL)
+	url, err := a.cfg.databaseURL()
+	if err != nil {
+		return err
+	}
+	if url != "" {
+		database, err := configuredDatabase(url)
 		if err != nil {
 			return err
 		}
@@ -227,7 +248,11 @@ func (a *App) serve(listener net.Listener) {
 	server := ingest.NewServer(a.routes(), a.logger)
 	server.ReadHeaderTimeout = time.Duration(a.cfg.HandshakeTimeout) // also the TLS handshake's
 	server.MaxHeaderBytes = int(a.cfg.MaxHeader)
-	listener = withTLS(a.gateway.Listener(listener), a.secure)
+	server.ErrorLog = log.New(serverLog{a}, "", 0)
+	if a.cfg.ProxyProtocol == proxyV2 {
+		listener = newProxyListener(listener, a.cfg.TrustedProxies, time.Duration(a.cfg.HandshakeTimeout), a.proxyRefusals)
+	}
+	listener = a.certificates.listener(a.gateway.Listener(listener))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

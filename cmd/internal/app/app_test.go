@@ -25,6 +25,9 @@ func startApp(t *testing.T, cfg Config) *App {
 	if cfg.Gateway == "" {
 		cfg.Gateway = t.Name()
 	}
+	if cfg.AdminListen == "" {
+		cfg.AdminListen = "127.0.0.1:0"
+	}
 	a := New(cfg)
 	require.NoError(t, a.Start(t.Context()))
 	t.Cleanup(func() {
@@ -37,7 +40,18 @@ func startApp(t *testing.T, cfg Config) *App {
 
 func get(t *testing.T, a *App, path string) (status int, body string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+a.Addr()+path, http.NoBody)
+	return fetch(t, "http://"+a.Addr()+path)
+}
+
+// getAdmin asks for one of the operator's pages.
+func getAdmin(t *testing.T, a *App, path string) (status int, body string) {
+	t.Helper()
+	return fetch(t, "http://"+a.AdminAddr()+path)
+}
+
+func fetch(t *testing.T, url string) (status int, body string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	require.NoError(t, err)
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
@@ -55,8 +69,18 @@ func TestPages(t *testing.T) {
 	require.Equal(t, http.StatusOK, status, body)
 	status, body = get(t, a, "/readyz")
 	require.Equal(t, http.StatusOK, status)
+	require.JSONEq(t, `{"ready":true}`, body, "no details for everybody")
+	status, body = getAdmin(t, a, "/readyz")
+	require.Equal(t, http.StatusOK, status)
 	require.JSONEq(t, `{"ready":true,"reasons":[]}`, body)
-	status, body = get(t, a, "/metrics")
+	for _, path := range []string{"/metrics", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/profile"} {
+		status, _ = get(t, a, path)
+		require.Equal(t, http.StatusNotFound, status, "%s is for the operator", path)
+	}
+	status, body = getAdmin(t, a, "/debug/pprof/")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, body, "goroutine")
+	status, body = getAdmin(t, a, "/metrics")
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, body, "mooring_build_info{")
 	require.Contains(t, body, "go_goroutines")
@@ -80,7 +104,7 @@ func TestReadyzNamesReasons(t *testing.T) {
 		Reasons []string
 	}
 	require.Eventually(t, func() bool {
-		status, body := get(t, a, "/readyz")
+		status, body := getAdmin(t, a, "/readyz")
 		require.NoError(t, json.Unmarshal([]byte(body), &answer))
 		return status == http.StatusServiceUnavailable
 	}, 30*time.Second, 100*time.Millisecond)
@@ -96,7 +120,7 @@ func TestReadyzNamesReasons(t *testing.T) {
 	}, 30*time.Second, 100*time.Millisecond)
 
 	a.stopping.Store(true)
-	_, body := get(t, a, "/readyz")
+	_, body := getAdmin(t, a, "/readyz")
 	require.Contains(t, body, reasonStopping)
 }
 

@@ -20,6 +20,9 @@ type Location struct {
 	// DatabaseURL is the connection URL of a PostgreSQL 15 or later. Defaults to
 	// none: a private one is run in DataDir.
 	DatabaseURL string `name:"database-url" env:"MOORING_DATABASE_URL" placeholder:"URL" group:"Database" help:"PostgreSQL to use, as postgres://user:password@host/database. PGPASSWORD and the other PG variables count. Without it, a private PostgreSQL runs in the data directory."`
+	// DatabaseURLFile is a file that holds the URL, so that its password is
+	// neither in a list of processes nor in an environment. Defaults to none.
+	DatabaseURLFile string `name:"database-url-file" env:"MOORING_DATABASE_URL_FILE" placeholder:"FILE" group:"Database" help:"File that holds the URL, instead of --database-url: what is typed is in the list of processes for everybody on the machine."`
 	// DataDir is where the private PostgreSQL lives. Defaults to
 	// /var/lib/mooring for root and to the user's own data directory otherwise.
 	DataDir string `name:"data-dir" env:"MOORING_DATA_DIR" placeholder:"DIR" group:"Database" help:"Where the private PostgreSQL lives (default: ${data_dir})."`
@@ -54,7 +57,7 @@ type Config struct {
 	TLSKey string `name:"tls-key" env:"MOORING_TLS_KEY" placeholder:"FILE" group:"Network" help:"Key of the certificate (PEM)."`
 	// TLSClientCA is a file with the authorities whose client certificates are
 	// taken as credentials. Defaults to none.
-	TLSClientCA string `name:"tls-client-ca" env:"MOORING_TLS_CLIENT_CA" placeholder:"FILE" group:"Network" help:"Authorities (PEM) whose client certificates, with the device as common name, are credentials."`
+	TLSClientCA string `name:"tls-client-ca" env:"MOORING_TLS_CLIENT_CA" placeholder:"FILE" group:"Network" help:"Authorities (PEM) whose client certificates, which name the device, are credentials."`
 	// MaxConnections is the number of devices connected at a time. Defaults to
 	// 100,000.
 	MaxConnections int `env:"MOORING_MAX_CONNECTIONS" default:"100000" group:"Network" help:"Devices connected at a time; further ones get HTTP 503."`
@@ -180,6 +183,7 @@ func (c *Config) Validate() error {
 	_, _, err := net.SplitHostPort(c.Listen)
 	need(err == nil, "listen", "an address like :8080 or 127.0.0.1:8080", c.Listen)
 	need((c.TLSCert == "") == (c.TLSKey == ""), "tls-key", "given together with --tls-cert", "one of both")
+	need(c.TLSClientCA != "" || c.TLSClientAuth == "optional", "tls-client-auth", "given together with --tls-client-ca", "alone")
 	need(c.TLSClientCA == "" || c.TLSCert != "", "tls-client-ca", "given together with --tls-cert", "alone")
 	need(slices.Contains([]string{"hour", "day", "week", "month"}, c.Partition), "partition", "hour, day, week or month", c.Partition)
 	heartbeat := time.Duration(c.Heartbeat)

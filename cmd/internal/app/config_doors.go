@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -12,8 +13,23 @@ import (
 	"mooring/ingest/door"
 )
 
+// defaultAdmin is where the operator's pages are unless somebody chose.
+const defaultAdmin = "127.0.0.1:8081"
+
+// proxyV2 is the version of the PROXY protocol that is spoken.
+const proxyV2 = "v2"
+
 // Doors are the settings of who may come in, how often, and from where.
 type Doors struct {
+	// AdminListen is the address of the pages for the operator. Defaults to
+	// 127.0.0.1:8081.
+	AdminListen string `env:"MOORING_ADMIN_LISTEN" default:"127.0.0.1:8081" group:"Network" help:"TCP address for the operator alone: metrics, profiles, why the server is not ready. none: nowhere."`
+	// TLSMinVersion is the least version of TLS. Defaults to 1.2.
+	TLSMinVersion string `name:"tls-min-version" env:"MOORING_TLS_MIN_VERSION" enum:"1.2,1.3" default:"1.2" group:"Network" help:"Least version of TLS: 1.2 or 1.3."`
+	// TLSClientAuth says whether devices must show a certificate. Defaults to
+	// optional.
+	TLSClientAuth string `name:"tls-client-auth" env:"MOORING_TLS_CLIENT_AUTH" enum:"optional,required" default:"optional" group:"Network" help:"With --tls-client-ca: optional, then a device may also bring a token; or required, then it must show a certificate."`
+
 	// HandshakeRate is the number of handshakes a second. Defaults to 5,000.
 	HandshakeRate Limit `env:"MOORING_HANDSHAKE_RATE" default:"5000" group:"Doors" help:"Handshakes a second, 10 seconds' worth at once; further ones get HTTP 503. none: no limit."`
 	// AddressHandshakeRate is the same for one address. Defaults to 500.
@@ -38,12 +54,22 @@ type Doors struct {
 	// MaxHeader is the size of a request's header. Defaults to 8 KiB.
 	MaxHeader Size `env:"MOORING_MAX_HEADER" default:"8KiB" group:"Doors" help:"Largest header of a request; larger ones get HTTP 431."`
 
+	// DeviceRows is the number of rows that a device may send a second. Defaults
+	// to no limit.
+	DeviceRows Limit `env:"MOORING_DEVICE_ROWS" default:"none" group:"Doors" help:"Rows a second that a device may send, 10 seconds' worth at once, unless mooring device quota says otherwise."`
+	// DeviceBytes is the number of bytes of DATA frames that a device may send a
+	// second. Defaults to no limit.
+	DeviceBytes Limit `env:"MOORING_DEVICE_BYTES" default:"none" group:"Doors" help:"Bytes of DATA frames a second that a device may send, 10 seconds' worth at once, unless mooring device quota says otherwise."`
+
 	// AllowedOrigins are the web pages that may connect. Defaults to those of the
 	// same host.
 	AllowedOrigins Words `env:"MOORING_ALLOWED_ORIGINS" placeholder:"ORIGINS" group:"Doors" help:"Web pages that may connect, as https://panel.example.org, with commas between (default: those of the same host). Devices send no origin."`
 	// TrustedProxies are the addresses whose word is taken for where a connection
 	// came from. Defaults to none.
 	TrustedProxies Prefixes `env:"MOORING_TRUSTED_PROXIES" placeholder:"ADDRESSES" group:"Doors" help:"Proxies whose word is taken for a device's address, as 10.0.0.5 or 10.0.0.0/24, with commas between."`
+	// ProxyProtocol says whether trusted proxies speak the PROXY protocol.
+	// Defaults to off.
+	ProxyProtocol string `env:"MOORING_PROXY_PROTOCOL" enum:"off,v2" default:"off" group:"Doors" help:"v2: trusted proxies must begin every connection with a PROXY protocol header of version 2, and others must not."`
 	// ForwardedHeader is the header in which trusted proxies say so. Defaults to
 	// none.
 	ForwardedHeader string `env:"MOORING_FORWARDED_HEADER" enum:"none,X-Forwarded-For,Forwarded" default:"none" group:"Doors" help:"Header in which trusted proxies name the device's address: X-Forwarded-For, Forwarded or none. Others' are ignored."`
@@ -134,6 +160,12 @@ func (d *Doors) validateDoors() error {
 	header := d.ForwardedHeader
 	need(header == "none" || header == string(door.XForwardedFor) || header == string(door.Forwarded),
 		"forwarded-header", "X-Forwarded-For, Forwarded or none", header)
+	need(d.ProxyProtocol == "off" || d.ProxyProtocol == proxyV2, "proxy-protocol", "off or v2", d.ProxyProtocol)
+	need(d.ProxyProtocol == "off" || len(d.TrustedProxies) > 0, "proxy-protocol", "given together with --trusted-proxies", "alone")
+	need(d.TLSMinVersion == "1.2" || d.TLSMinVersion == "1.3", "tls-min-version", "1.2 or 1.3", d.TLSMinVersion)
+	need(d.TLSClientAuth == "optional" || d.TLSClientAuth == "required", "tls-client-auth", "optional or required", d.TLSClientAuth)
+	_, _, err = net.SplitHostPort(d.AdminListen)
+	need(err == nil || d.AdminListen == noAdmin, "admin-listen", "an address like 127.0.0.1:8081, or none", d.AdminListen)
 	need(header == "none" || len(d.TrustedProxies) > 0, "forwarded-header", "given together with --trusted-proxies", "alone")
 	return errors.Join(faults...)
 }
@@ -153,6 +185,8 @@ func (d *Doors) limitHandshakes(cfg *ingest.Config) error {
 	if d.ForwardedHeader != "none" {
 		cfg.Door.ForwardedHeader = door.Header(d.ForwardedHeader)
 	}
+	cfg.RowRate, cfg.ByteRate = max(int(d.DeviceRows), 0), max(int(d.DeviceBytes), 0)
+	cfg.RequireCertificate = d.TLSClientAuth == "required"
 	cfg.HandshakeTimeout = time.Duration(d.HandshakeTimeout)
 	cfg.FirstFrame = time.Duration(d.HandshakeTimeout)
 	if d.AllowedOrigins != nil {

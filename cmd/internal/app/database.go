@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 
@@ -54,8 +55,12 @@ func (d Database) Reader(ctx context.Context) (url string, limited bool, err err
 // running server keeps in its data directory; then its error matches
 // embedded.ErrNotRunning if there is none.
 func FindDatabase(location Location) (Database, error) {
-	if location.DatabaseURL != "" {
-		return configuredDatabase(location.DatabaseURL)
+	url, err := location.databaseURL()
+	if err != nil {
+		return Database{}, err
+	}
+	if url != "" {
+		return configuredDatabase(url)
 	}
 	directory := location.DataDir
 	if directory == "" {
@@ -70,6 +75,26 @@ func FindDatabase(location Location) (Database, error) {
 
 // ErrDatabaseURL is matched by the error for a --database-url that can't be read.
 var ErrDatabaseURL = errors.New("--database-url must be like postgres://user:password@host/database")
+
+// databaseURL is the URL of the configured database; empty: there is none. The
+// file's content never gets into an error.
+func (l Location) databaseURL() (string, error) {
+	switch {
+	case l.DatabaseURLFile == "":
+		return l.DatabaseURL, nil
+	case l.DatabaseURL != "":
+		return "", errors.New("give --database-url or --database-url-file, not both")
+	}
+	content, err := os.ReadFile(l.DatabaseURLFile)
+	if err != nil {
+		return "", fmt.Errorf("--database-url-file: %w", err)
+	}
+	url := strings.TrimSpace(string(content))
+	if url == "" {
+		return "", fmt.Errorf("--database-url-file: %s is empty", l.DatabaseURLFile)
+	}
+	return url, nil
+}
 
 // configuredDatabase refuses what is no URL, since Reader adds parameters to it.
 func configuredDatabase(text string) (Database, error) {

@@ -116,7 +116,7 @@ func (r *recorder) MustRegister(collectors ...prometheus.Collector) {
 
 func TestOperationsListsMetrics(t *testing.T) {
 	t.Parallel()
-	a := New(Config{Listen: "127.0.0.1:0", Location: Location{DatabaseURL: pgtest.URL(t)}, Gateway: t.Name()})
+	a := New(Config{Listen: "127.0.0.1:0", Doors: Doors{AdminListen: "127.0.0.1:0"}, Location: Location{DatabaseURL: pgtest.URL(t)}, Gateway: t.Name()})
 	seen := &recorder{Registerer: a.registry, help: map[string]string{}}
 	a.registerer = seen
 	require.NoError(t, a.Start(t.Context()))
@@ -124,7 +124,7 @@ func TestOperationsListsMetrics(t *testing.T) {
 
 	// What is shown must have been seen; a part with a registry of its own
 	// would not be in /metrics.
-	_, shown := get(t, a, "/metrics")
+	_, shown := getAdmin(t, a, "/metrics")
 	for line := range strings.SplitSeq(shown, "\n") {
 		if name, ok := strings.CutPrefix(line, "# TYPE mooring_"); ok {
 			require.Contains(t, seen.help, "mooring_"+strings.Fields(name)[0])

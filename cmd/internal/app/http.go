@@ -3,9 +3,9 @@ package app
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"mooring/console"
 	"mooring/wire"
@@ -25,18 +25,28 @@ func (a *App) routes() http.Handler {
 	mux.Handle(console.Prefix+"/", a.console)
 	mux.HandleFunc("GET /healthz", a.healthz)
 	mux.HandleFunc("GET /readyz", a.readyz)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{
-		Registry: a.registry,
-		// Collecting is cheap, but nobody needs it from many at once.
-		MaxRequestsInFlight: 4,
-	}))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("Mooring\n\n" +
 			streamPath + "   devices connect here (WebSocket, mooring.v1)\n" +
-			"/healthz     alive\n/readyz      ready for devices\n/metrics     for Prometheus\n"))
+			"/healthz     alive\n/readyz      ready for devices\n"))
 	})
-	return mux
+	return withoutBody(mux)
+}
+
+// withoutBody refuses requests with a body, which only the gateway, to say so
+// itself, and the console may look at: reading it would be somebody's way to
+// keep a connection busy.
+func withoutBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		theirs := r.URL.Path == streamPath || strings.HasPrefix(r.URL.Path, console.Prefix+"/")
+		if !theirs && (r.ContentLength != 0 || len(r.TransferEncoding) > 0) {
+			w.Header().Set("Connection", "close")
+			http.Error(w, "no body is taken here", http.StatusRequestEntityTooLarge)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // healthz answers as long as the process does anything at all.
@@ -44,8 +54,28 @@ func (a *App) healthz(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"alive": true})
 }
 
-// readyz tells whether devices should come here, and if not, why.
+// readyz tells whether devices should come here. Why not is for the operator,
+// see readyzWithReasons.
 func (a *App) readyz(w http.ResponseWriter, _ *http.Request) {
+	if len(a.notReady()) > 0 {
+		writeJSON(w, http.StatusServiceUnavailable, map[string]any{"ready": false})
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"ready": true})
+}
+
+// readyzWithReasons tells why devices should not come here, too.
+func (a *App) readyzWithReasons(w http.ResponseWriter, _ *http.Request) {
+	reasons := a.notReady()
+	status := http.StatusOK
+	if len(reasons) > 0 {
+		status = http.StatusServiceUnavailable
+	}
+	writeJSON(w, status, map[string]any{"ready": len(reasons) == 0, "reasons": reasons})
+}
+
+// notReady lists the reasons why devices should not come here.
+func (a *App) notReady() []string {
 	reasons := []string{}
 	if a.stopping.Load() {
 		reasons = append(reasons, reasonStopping)
@@ -53,11 +83,7 @@ func (a *App) readyz(w http.ResponseWriter, _ *http.Request) {
 	if !a.store.Available() {
 		reasons = append(reasons, reasonDatabase)
 	}
-	status := http.StatusOK
-	if len(reasons) > 0 {
-		status = http.StatusServiceUnavailable
-	}
-	writeJSON(w, status, map[string]any{"ready": len(reasons) == 0, "reasons": reasons})
+	return reasons
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) {

@@ -79,11 +79,11 @@ func serveChild(ctx context.Context, in io.Reader, out io.Writer) error {
 	if told.Generation != nil {
 		return generate(ctx, told.Generation, lines, out)
 	}
-	stop, address, err := startServer(ctx, &told)
+	stop, addresses, err := startServer(ctx, &told)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(out, address)
+	fmt.Fprintln(out, addresses)
 	for lines.Scan() {
 		fmt.Fprintln(out, obey(lines.Text()))
 	}
@@ -91,7 +91,9 @@ func serveChild(ctx context.Context, in io.Reader, out io.Writer) error {
 	return stop()
 }
 
-func startServer(ctx context.Context, told *order) (stop func() error, address string, err error) {
+// startServer starts what is to be measured; addresses are the devices' and,
+// unless it is the bare server, the operator's, with a space between.
+func startServer(ctx context.Context, told *order) (stop func() error, addresses string, err error) {
 	if told.Bare {
 		var config net.ListenConfig
 		listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -107,6 +109,7 @@ func startServer(ctx context.Context, told *order) (stop func() error, address s
 	}
 	server := app.New(app.Config{
 		Location: app.Location{DatabaseURL: told.DatabaseURL}, Listen: "127.0.0.1:0", Gateway: told.Gateway,
+		Doors:   app.Doors{AdminListen: "127.0.0.1:0"},
 		Writers: told.Writers, Linger: app.Span(told.Linger), Heartbeat: app.Span(told.Heartbeat),
 		MaxConnections: told.Connections, Grace: app.Span(100 * time.Millisecond),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
@@ -118,7 +121,7 @@ func startServer(ctx context.Context, told *order) (stop func() error, address s
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
 		return server.Stop(ctx)
-	}, server.Addr(), nil
+	}, server.Addr() + " " + server.AdminAddr(), nil
 }
 
 // obey does what one line asks for and says what came of it.
@@ -161,7 +164,8 @@ type child struct {
 	command *exec.Cmd
 	input   io.WriteCloser
 	output  *bufio.Reader
-	address string
+	address string // for devices
+	admin   string // for the operator; empty: none
 	release func() bool
 }
 
@@ -192,7 +196,9 @@ func startChild(ctx context.Context, told order, stderr io.Writer) (*child, erro
 	c.release = context.AfterFunc(ctx, func() { _ = c.input.Close() }) // whoever waits for an answer is told
 	text, err := json.Marshal(told)
 	if err == nil {
-		c.address, err = c.ask(string(text))
+		var answer string
+		answer, err = c.ask(string(text))
+		c.address, c.admin, _ = strings.Cut(answer, " ")
 	}
 	if err != nil {
 		_ = c.stop()

@@ -194,7 +194,7 @@ func (s *swarm) measure(ctx context.Context, name string) (o outcome, err error)
 // batches adds up what the servers wrote.
 func (s *swarm) batches(ctx context.Context) (sum, count float64, err error) {
 	for _, server := range s.servers {
-		rows, written, err := batches(ctx, server.address)
+		rows, written, err := batches(ctx, server.admin)
 		if err != nil {
 			return 0, 0, err
 		}

@@ -218,7 +218,7 @@ func (b *bench) measure(ctx context.Context, server *child, l *load, name string
 	if err != nil {
 		return o, err
 	}
-	sumBefore, countBefore, err := batches(ctx, server.address)
+	sumBefore, countBefore, err := batches(ctx, server.admin)
 	if err != nil {
 		return o, err
 	}
@@ -248,7 +248,7 @@ func (b *bench) measure(ctx context.Context, server *child, l *load, name string
 		return o, err
 	}
 	o.wal -= wal
-	sum, count, err := batches(ctx, server.address)
+	sum, count, err := batches(ctx, server.admin)
 	if err != nil {
 		return o, err
 	}

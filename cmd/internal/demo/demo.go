@@ -83,7 +83,7 @@ func Run(soft, hard context.Context, cfg Config) (err error) {
 
 	d.live.Printf("Starting a server on a PostgreSQL of its own, in a temporary directory …")
 	d.server = app.New(app.Config{
-		Listen: cfg.Listen, Gateway: "demo", Throwaway: true, Logger: d.logger,
+		Listen: cfg.Listen, Doors: app.Doors{AdminListen: "127.0.0.1:0"}, Gateway: "demo", Throwaway: true, Logger: d.logger,
 		Grace: app.Span(time.Second), // nobody is connected any more when it stops
 	})
 	if err := d.server.Start(soft); err != nil {
@@ -152,7 +152,7 @@ func (d *demo) greet() {
 		d.cfg.Devices, d.host.Device.Name, d.server.URL())
 	d.live.Printf("%s with a verdict. Meanwhile, in another terminal:", end)
 	d.live.Printf("")
-	d.live.Printf("  curl -s http://%s/metrics | grep mooring_", d.server.Addr())
+	d.live.Printf("  curl -s http://%s/metrics | grep mooring_", d.server.AdminAddr())
 	d.live.Printf("  %s command send %s identify --wait --data-dir %s", d.cfg.Program, d.host.Device.Name, d.server.Database().Embedded.DataDir)
 	d.live.Printf("  psql \"$(%s dsn --data-dir %s)\"", d.cfg.Program, d.server.Database().Embedded.DataDir)
 	d.live.Printf("")

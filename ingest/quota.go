@@ -1,0 +1,161 @@
+package ingest
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"mooring/ingest/door"
+	"mooring/wire"
+)
+
+// What a device may send beyond its quota: door.Burst's worth at once, without a
+// word; the same again, with NOTICE THROTTLE; from then on its frames are refused
+// with QUOTA until it has paid back half; and if it goes on for quotaPatience
+// without ever paying back all, it is closed (PROTOCOL §8.5).
+const (
+	quotaPatience = 30 * time.Second
+	maxThrottle   = 10 * time.Minute // the longest gap that is asked for
+	maxDebtors    = 65_536           // devices whose debts outlive their sessions
+)
+
+// quota holds a session to the rates of its device. It is the read goroutine's
+// alone. A frame is judged by what came before it, never by its own size: a
+// device that sends an hour's rows in one frame is within its rate.
+type quota struct {
+	rows, bytes door.Rate // 0: no limit
+	debt        debt
+	refusing    bool
+	told        int64 // until when the last THROTTLE holds, by clock
+}
+
+// debt is what a device has sent and not paid for.
+type debt struct {
+	rows, bytes door.Bucket
+	since       int64 // when frames were first refused since all was paid, by clock; 0: not
+}
+
+func (d *debt) ahead(now int64) time.Duration { return max(d.rows.Ahead(now), d.bytes.Ahead(now)) }
+
+// verdict is what becomes of a frame.
+type verdict int
+
+const (
+	quotaKept verdict = iota
+	quotaThrottle
+	quotaRefuse
+	quotaClose
+)
+
+// judge takes a frame of so many rows and bytes that came at now, by clock. With
+// quotaThrottle the notice says which gap pays back, and for how long.
+func (q *quota) judge(now int64, rows, bytes int) (verdict, wire.Notice) {
+	owed := q.debt.ahead(now)
+	switch {
+	case owed == 0:
+		q.debt.since, q.refusing = 0, false
+	case owed > 2*door.Burst:
+		q.refusing = true
+	case owed < door.Burst:
+		q.refusing = false
+	}
+	if q.refusing {
+		if q.debt.since == 0 {
+			q.debt.since = now
+		}
+		if now-q.debt.since > int64(quotaPatience) {
+			return quotaClose, wire.Notice{}
+		}
+		return quotaRefuse, wire.Notice{}
+	}
+	before := owed
+	if q.rows > 0 {
+		q.debt.rows.Add(now, q.rows, int64(rows))
+	}
+	if q.bytes > 0 {
+		q.debt.bytes.Add(now, q.bytes, int64(bytes))
+	}
+	owed = q.debt.ahead(now)
+	if owed <= door.Burst || now < q.told {
+		return quotaKept, wire.Notice{}
+	}
+	// Frames like this one, twice as far apart as the rate asks for, pay back what
+	// is owed in twice that time.
+	gap := min(2*(owed-before), maxThrottle)
+	lasts := min(2*owed, time.Hour)
+	q.told = now + int64(lasts)
+	return quotaThrottle, wire.Notice{
+		Kind:         wire.NoticeThrottle,
+		MinGapMillis: int(max(gap.Milliseconds(), 1)),
+		ForSeconds:   int(lasts/time.Second) + 1,
+	}
+}
+
+// withinQuota holds a frame to the device's quota; false: it is not to be stored,
+// or the session ends.
+func (s *session) withinQuota(scratch *dataScratch, frame []byte, head *wire.DataHead, received int64) (stored, goOn bool) {
+	g := s.gateway
+	switch judgement, notice := s.quota.judge(received, head.N, len(frame)); judgement {
+	case quotaThrottle:
+		g.metrics.throttles.Inc()
+		s.enqueue(func(encoder *wire.Encoder) []byte { return encoder.Notice(notice) })
+	case quotaRefuse:
+		g.metrics.quotaRefusals.Add(float64(head.N))
+		s.refuse(scratch, frame, wire.Reject{Seq: head.Seq, N: uint64(head.N), Channel: wire.WholeRow, Code: wire.CodeQuota}, nil)
+		return false, true
+	case quotaClose:
+		s.shut(closeQuota)
+		return false, false
+	case quotaKept:
+	}
+	return true, true
+}
+
+// debtors remembers what devices owe between their sessions, so that nobody gets
+// rid of a debt by connecting anew.
+type debtors struct {
+	mu    sync.Mutex
+	owing *simplelru.LRU[int32, debt]
+}
+
+func newDebtors() *debtors {
+	owing, _ := simplelru.NewLRU[int32, debt](maxDebtors, nil) // the size is positive
+	return &debtors{owing: owing}
+}
+
+// quotaOf is what holds for a session of the device; nil: no limit.
+func (g *Gateway) quotaOf(device *Device) *quota {
+	rateOf := func(own int32, standard int) door.Rate {
+		switch {
+		case own > 0:
+			return door.Rate(own)
+		case own < 0:
+			return 0
+		default:
+			return door.Rate(standard)
+		}
+	}
+	q := &quota{rows: rateOf(device.RowRate, g.cfg.RowRate), bytes: rateOf(device.ByteRate, g.cfg.ByteRate)}
+	if q.rows == 0 && q.bytes == 0 {
+		return nil
+	}
+	g.debtors.mu.Lock()
+	defer g.debtors.mu.Unlock()
+	q.debt, _ = g.debtors.owing.Get(device.ID)
+	return q
+}
+
+// owe keeps what the device owes at a session's end.
+func (g *Gateway) owe(device int32, q *quota) {
+	if q == nil {
+		return
+	}
+	g.debtors.mu.Lock()
+	defer g.debtors.mu.Unlock()
+	if q.debt.ahead(g.clock.now()) > 0 {
+		g.debtors.owing.Add(device, q.debt)
+	} else {
+		g.debtors.owing.Remove(device)
+	}
+}

@@ -1,0 +1,148 @@
+package ingest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mooring/ingest/door"
+	"mooring/wire"
+)
+
+const second = int64(time.Second)
+
+// A device at its rate hears nothing, for ever, also with one large frame an hour.
+func TestQuotaOfAnHonestDevice(t *testing.T) {
+	t.Parallel()
+	q := &quota{rows: 10, bytes: 1000}
+	for at := second; at < 10_000*second; at += second {
+		v, _ := q.judge(at, 10, 1000)
+		require.Equal(t, quotaKept, v)
+	}
+	q = &quota{rows: 1}
+	for hour := int64(1); hour < 10; hour++ {
+		v, _ := q.judge(hour*3601*second, 3600, 50_000)
+		require.NotEqual(t, quotaRefuse, v)
+	}
+}
+
+// Beyond its rate: first nothing, then it is told, then refused, then closed.
+func TestQuotaStages(t *testing.T) {
+	t.Parallel()
+	q := &quota{rows: 10}
+	var order []verdict
+	last := verdict(-1)
+	for at := second; at < 100*second; at += second / 10 { // 50 rows a second
+		v, notice := q.judge(at, 5, 100)
+		if v != last && (v != quotaKept || len(order) == 0) {
+			order = append(order, v)
+			if v == quotaThrottle {
+				require.Equal(t, wire.NoticeThrottle, notice.Kind)
+				require.Equal(t, 1000, notice.MinGapMillis, "twice what the rate asks for")
+				require.Positive(t, notice.ForSeconds)
+			}
+		}
+		last = v
+		if v == quotaClose {
+			break
+		}
+	}
+	require.Equal(t, quotaKept, order[0])
+	require.Equal(t, quotaThrottle, order[1])
+	require.Equal(t, quotaRefuse, order[2])
+	require.Equal(t, quotaClose, order[len(order)-1])
+}
+
+// A device that does what THROTTLE says gets out of debt and is never refused.
+func TestQuotaOfADeviceThatListens(t *testing.T) {
+	t.Parallel()
+	q := &quota{rows: 10}
+	gap, until := second/10, int64(0)
+	for at := second; at < 1000*second; {
+		v, notice := q.judge(at, 5, 100)
+		require.NotEqual(t, quotaRefuse, v)
+		if v == quotaThrottle {
+			gap, until = int64(notice.MinGapMillis)*int64(time.Millisecond), at+int64(notice.ForSeconds)*second
+		}
+		if at > until {
+			gap = second / 10
+		}
+		at += gap
+	}
+}
+
+func TestQuotaStopsRefusingWhenPaid(t *testing.T) {
+	t.Parallel()
+	q := &quota{bytes: 100}
+	at := second
+	v := quotaKept
+	for ; v != quotaRefuse; at += second / 100 {
+		v, _ = q.judge(at, 1, 100)
+	}
+	paid := at + int64(2*door.Burst) + 2*second
+	v, _ = q.judge(paid, 1, 100)
+	require.Equal(t, quotaKept, v)
+	require.Zero(t, q.debt.since)
+}
+
+func TestQuotaOverASocket(t *testing.T) {
+	t.Parallel()
+	cfg := quick()
+	cfg.RowRate = 10
+	sv := serve(t, cfg, newFakeStore())
+	d := sv.join(t, 1)
+	seq := uint64(0)
+	send := func() {
+		d.data(seq, 100)
+		seq += 100
+	}
+	send() // ten seconds' worth
+	d.ackUpTo(100)
+	send()
+	require.Equal(t, wire.NoticeThrottle, d.notice().Kind)
+	d.ackUpTo(200)
+	send()
+	d.ackUpTo(300)
+	send()
+	ack := d.ackUpTo(400)
+	require.Equal(t, []wire.Reject{{Seq: 300, N: 100, Channel: wire.WholeRow, Code: wire.CodeQuota}}, ack.Rejects)
+	require.Len(t, sv.store.stored(1), 300)
+
+	// Coming back does not help: the debt is the device's.
+	d.conn.Close()
+	eventually(t, func() bool { return sv.gateway.Stats().Connections == 0 }, "gone")
+	d = sv.join(t, 1)
+	d.data(1000, 100)
+	ack = d.ackUpTo(1100)
+	require.Equal(t, wire.CodeQuota, ack.Rejects[0].Code)
+}
+
+func TestQuotaClosesInTheEnd(t *testing.T) {
+	t.Parallel()
+	cfg := quick()
+	cfg.RowRate = 10
+	sv := serve(t, cfg, newFakeStore())
+	now := sv.gateway.clock.now()
+	owed := debt{since: now - int64(quotaPatience) - second}
+	owed.rows.Add(now, 10, 10_000)
+	sv.gateway.debtors.owing.Add(1, owed)
+	d := sv.join(t, 1)
+	d.data(0, 1)
+	d.closesWith(wire.CloseQuota, true)
+	eventually(t, func() bool { return len(sv.registry.endings()) == 1 }, "recorded")
+	require.Equal(t, wire.CloseQuota, sv.registry.endings()[0].Code)
+
+	// The device's own rates count before the server's.
+	sv.registry.mu.Lock()
+	unlimited := sv.registry.devices["token-2"]
+	unlimited.RowRate = -1
+	sv.registry.devices["token-2"] = unlimited
+	sv.registry.mu.Unlock()
+	free := sv.join(t, 2)
+	for n := range uint64(20) {
+		free.data(n*100, 100)
+		free.ackUpTo(n*100 + 100)
+	}
+	require.Len(t, sv.store.stored(2), 2000)
+}
