@@ -22,6 +22,7 @@ func TestFaultOperatorRetention(t *testing.T) {
 	t.Parallel()
 	s := faults.Start(t, faults.Options{
 		Expect: "retention drops a dozen partitions under load, one of them while somebody reads it, and no ack waits for that longer than 5 s",
+		RowsGo: true,
 	})
 	// A dozen days of rows, long past.
 	device := credentials(t, s.AddDevices("old-", 1))[0]

@@ -174,6 +174,10 @@ func (r *run) settle(ctx context.Context) {
 	var waiter sync.WaitGroup
 	waiter.Go(func() {
 		defer done()
+		if r.cfg.Share > 1 {
+			r.switchOff(ctx)
+			return
+		}
 		for _, d := range r.devices {
 			if boot := d.current.Load(); boot != nil && boot.client.WaitAcked(ctx) != nil {
 				return
@@ -182,6 +186,35 @@ func (r *run) settle(ctx context.Context) {
 	})
 	r.watch(watched, PhaseSettling)
 	waiter.Wait()
+}
+
+// switchOff ends devices that share a credential as soon as all they sent is
+// acknowledged. Left on they would go on replacing those that still wait, whose
+// waits grow with each connection that brought nothing.
+func (r *run) switchOff(ctx context.Context) {
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		left := 0
+		for _, d := range r.devices {
+			switch boot := d.current.Load(); {
+			case boot == nil:
+			case boot.client.Stats().Rows > 0:
+				left++
+			default:
+				d.current.Store(nil)
+				d.end(boot)
+			}
+		}
+		if left == 0 {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // watch writes the ledger and reports progress until ctx ends.
