@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,14 +138,15 @@ func TestGuardEndsAMessageThatTrickles(t *testing.T) {
 		d.raw(masked(0x02, d.frame(1000, 3)[:20])) // begins here
 		start := time.Now()
 		_ = d.conn.SetWriteDeadline(time.Time{})
-		go func() {
+		var trickle sync.WaitGroup
+		trickle.Go(func() {
 			for range 100 {
 				if _, err := d.conn.Write(masked(0x00, nil)); err != nil {
 					return
 				}
 				time.Sleep(10 * time.Second)
 			}
-		}()
+		})
 		farewell := d.wait(opClose)
 		require.Equal(t, wire.CloseHeartbeat, farewell.code())
 		require.Contains(t, string(farewell.payload), "took longer")
@@ -152,7 +154,7 @@ func TestGuardEndsAMessageThatTrickles(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, wire.CloseHeartbeat, p.registry.endings()[0].Code)
 		p.stop()
-		synctest.Wait()
+		trickle.Wait()
 	})
 }
 

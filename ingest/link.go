@@ -36,11 +36,11 @@ type link struct {
 	resting bool          // gws's loop ends, or has ended, for a rest
 	woken   bool          // no message has come in since the last rest
 	heeded  bool          // something has
-	awaited bool          // sleep saw something to read
-	broken  bool          // or that the line has ended
+	awaited bool          // something came in at rest that gws is to read
+	broken  bool          // or the line has ended
 	wanted  uint16        // the code gws wanted to close with
-	peek    [1]byte
-	breach  *CloseReason // why guard ended the reading; nil: it did not
+	first   [8]byte       // what came in at rest
+	breach  *CloseReason  // why guard ended the reading; nil: it did not
 	guard   guard
 
 	stopped atomic.Bool  // nothing is read any more
@@ -92,6 +92,7 @@ func (l *link) Read(p []byte) (int, error) {
 			if n = l.watch(p[:n]); n == 0 {
 				continue
 			}
+			l.heeded = true
 			return n, nil
 		}
 		if l.woken && l.heeded && l.guard.idle() { // back to rest at once: it was a Pong

@@ -12,13 +12,14 @@ import (
 // A connection that has been silent for Config.RestAfter goes to rest: gws's
 // loop ends, its buffer goes back to the pool, and a fresh goroutine waits for
 // the socket to become readable. It needs no more than the 2 KiB of stack that
-// every goroutine begins with; the one that decoded frames had grown to 8. With
-// the first byte gws reads again, as if the connection had just been upgraded.
+// every goroutine begins with; the one that decoded frames had grown to 8. The
+// Pongs to our own Pings it sees to itself; with anything else gws reads again, as
+// if the connection had just been upgraded.
 //
 // Only at the end of a message can that be done, because what gws knows of a
 // message half received would be lost: guard tells. And only on
-// sockets that can be waited on without reading from them; TLS connections, which
-// can't, keep their buffers.
+// sockets that can be waited on without a buffer; TLS connections, which can't,
+// keep theirs.
 
 // errRest ends gws's loop and not the connection.
 var errRest = errors.New("nothing has come in for a while")
@@ -33,7 +34,7 @@ func (s *session) run(socket *gws.Conn) {
 	}
 	s.gateway.readers.Put(l.reader)
 	l.reader = nil
-	go s.rest() // a goroutine's stack is never made smaller than a few frames of gws's need
+	go s.rest() // this goroutine's stack will not shrink that far
 }
 
 // rest is the connection's goroutine while nothing comes in. No function called
@@ -115,7 +116,23 @@ func (l *link) sleep() {
 	if l.stopped.Load() || l.paused.Load() {
 		return
 	}
-	if l.raw.Read(l.readable) == nil {
+	if l.raw.Read(l.receive) == nil {
 		l.awaited = true
 	}
 }
+
+// arrived notes the first n bytes that came in at rest and tells whether gws is to
+// read them. The Pong to an empty Ping, which is all that an idle device ever
+// sends, needs no reader.
+func (l *link) arrived(n int) (wake bool) {
+	l.heard.Store(l.clock.now())
+	came := l.first[:n]
+	if n == len(emptyPong) && [2]byte(came) == [2]byte(emptyPong[:2]) && l.watch(came) == n {
+		return false
+	}
+	l.ahead = came
+	return true
+}
+
+// emptyPong is one, from a client, with a mask of zeros (RFC 6455 §5.5.3).
+var emptyPong = [6]byte{0x80 | opPong, 0x80}

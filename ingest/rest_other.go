@@ -2,7 +2,7 @@
 
 package ingest
 
-// canSleep tells whether sockets can be waited on without reading from them.
+// canSleep tells whether sockets can be waited on without a buffer.
 const canSleep = false
 
-func (l *link) readable(uintptr) bool { return true }
+func (l *link) receive(uintptr) (wake bool) { return true }

@@ -97,6 +97,33 @@ func TestBackToRestAfterAPong(t *testing.T) {
 	require.Less(t, time.Since(begun), cfg.RestAfter)
 }
 
+// The Pong to our Ping wakes nobody up, is a sign of life all the same, and is
+// counted: a flood of them ends the connection.
+func TestEmptyPongsAtRest(t *testing.T) {
+	t.Parallel()
+	cfg := restless()
+	cfg.RestAfter = 10 * time.Millisecond
+	sv := serve(t, cfg, newFakeStore())
+	d := sv.join(t, 1)
+	sv.rests(t, 1)
+	session := sv.gateway.hub.current(1)
+	for range 5 {
+		before := session.link.heard.Load()
+		d.raw(masked(0x8A, nil))
+		eventually(t, func() bool { return session.link.heard.Load() > before }, "it was heard")
+		require.Equal(t, 1, sv.gateway.Stats().Resting)
+	}
+	d.data(0, 1)
+	d.ackUpTo(1)
+	for sv.gateway.Stats().Connections > 0 {
+		if _, err := d.conn.Write(masked(0x8A, nil)); err != nil {
+			break
+		}
+	}
+	eventually(t, func() bool { return len(sv.registry.endings()) == 1 }, "it was ended")
+	require.Equal(t, closeFlood.Code, sv.registry.endings()[0].Code)
+}
+
 // Renewed connections go on resting, and hear as before.
 func TestRenew(t *testing.T) {
 	t.Parallel()

@@ -4,20 +4,23 @@ package ingest
 
 import "syscall"
 
-// canSleep tells whether sockets can be waited on without reading from them.
+// canSleep tells whether sockets can be waited on without a buffer.
 const canSleep = true
 
-// readable looks whether a read would return at once, with bytes, the end or an
-// error, and notes the latter two in broken. It is called before waiting and after.
-func (l *link) readable(socket uintptr) bool {
+// receive reads what has come in at rest, as far as there is room for it, and
+// tells whether that ends the rest; it notes in broken that the line has ended.
+// It is called before waiting and after.
+func (l *link) receive(socket uintptr) (wake bool) {
 	for {
-		n, _, err := syscall.Recvfrom(int(socket), l.peek[:], syscall.MSG_PEEK)
-		switch err {
-		case syscall.EINTR:
-		case syscall.EAGAIN:
+		n, err := syscall.Read(int(socket), l.first[:])
+		switch {
+		case err == syscall.EINTR:
+		case err == syscall.EAGAIN:
 			return false
-		default:
-			l.broken = err != nil || n == 0
+		case err != nil || n == 0:
+			l.broken = true
+			return true
+		case l.arrived(n):
 			return true
 		}
 	}

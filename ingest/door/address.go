@@ -1,6 +1,9 @@
 package door
 
-import "net/netip"
+import (
+	"net"
+	"net/netip"
+)
 
 // Loopback are this machine's own addresses.
 var Loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
@@ -16,6 +19,14 @@ func AddressOf(text string) netip.Addr {
 		return netip.Addr{}
 	}
 	return address.Unmap().WithZone("")
+}
+
+// addressOf reads an address without writing it down first, if it can.
+func addressOf(address net.Addr) netip.Addr {
+	if tcp, ok := address.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap().WithZone("")
+	}
+	return AddressOf(address.String())
 }
 
 // group is what counts as one address: of IPv6 the /64.

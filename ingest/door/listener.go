@@ -36,7 +36,7 @@ type Conn struct {
 
 // Read tells the door the visitor's address first.
 func (c *Conn) Read(p []byte) (int, error) {
-	c.once.Do(func() { c.visit.from(AddressOf(c.RemoteAddr().String())) })
+	c.once.Do(func() { c.visit.from(addressOf(c.RemoteAddr())) })
 	return c.Conn.Read(p)
 }
 
