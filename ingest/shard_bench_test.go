@@ -8,10 +8,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// batchOf puts one frame of each session into the gathering batch after another,
-// so many times, then settles and recycles it as its writer does.
-func batchOf(sh *shard, sessions []*session, rows []byte, frames int, e *entry) {
-	for range frames {
+// batchOf puts eight frames of each session into the gathering batch, by turns,
+// then settles and recycles it as its writer does.
+func batchOf(sh *shard, sessions []*session, rows []byte, e *entry) {
+	for range 8 {
 		for _, s := range sessions {
 			s.frames++
 			*e = entry{session: s, rows: rows, count: 10, seq: s.nextSeq, next: s.nextSeq + 10, received: 1, resent: s.device.ID%2 == 0}
@@ -41,12 +41,12 @@ func BenchmarkBatch(b *testing.B) {
 			sh := looseShard(Config{}, newFakeStore())
 			sessions, rows := looseFleet(sh, 100), make([]byte, size*130)
 			var e entry
-			batchOf(sh, sessions, rows, 8, &e)
-			batchOf(sh, sessions, rows, 8, &e)
+			batchOf(sh, sessions, rows, &e)
+			batchOf(sh, sessions, rows, &e)
 			b.SetBytes(int64(800 * len(rows)))
 			b.ReportAllocs()
 			for b.Loop() {
-				batchOf(sh, sessions, rows, 8, &e)
+				batchOf(sh, sessions, rows, &e)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/800, "ns/frame")
 		})
@@ -58,7 +58,7 @@ func TestBatchesDoNotAllocate(t *testing.T) {
 	sessions, rows := looseFleet(sh, 100), make([]byte, 1300)
 	var e entry
 	for range 4 { // both batches have their size
-		batchOf(sh, sessions, rows, 8, &e)
+		batchOf(sh, sessions, rows, &e)
 	}
-	require.Zero(t, testing.AllocsPerRun(20, func() { batchOf(sh, sessions, rows, 8, &e) }))
+	require.Zero(t, testing.AllocsPerRun(20, func() { batchOf(sh, sessions, rows, &e) }))
 }
