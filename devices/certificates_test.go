@@ -113,3 +113,21 @@ func TestQuotaOfADevice(t *testing.T) {
 	require.Error(t, admin.SetQuota(t.Context(), "a", Quota{Rows: &negative}))
 	require.ErrorIs(t, admin.SetQuota(t.Context(), "nobody", Quota{}), ErrNotFound)
 }
+
+// Who may ask for no more than what is in memory makes nobody look it up.
+func TestOnlyWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	admin := openAdmin(t, url)
+	log := &queryLog{}
+	r := openRegistry(t, url, func(c *Config) { c.tracer = log })
+	d := add(t, admin, "a")
+	_, err := r.Authenticate(t.Context(), Credential{Token: d.Token, OnlyKnown: true})
+	require.ErrorIs(t, err, ErrNotKnown)
+	require.Zero(t, log.count("authenticate"))
+	_, err = r.Authenticate(t.Context(), Credential{Token: d.Token})
+	require.NoError(t, err)
+	_, err = r.Authenticate(t.Context(), Credential{Token: d.Token, OnlyKnown: true})
+	require.NoError(t, err)
+	require.Equal(t, 1, log.count("authenticate"))
+}

@@ -225,7 +225,7 @@ var rowsTestedElsewhere = map[string]string{
 	"M24": "TestAttackFrames", "M25": "TestAttackFrames", "M26": "TestGuardEndsAMessageThatTrickles", "M27": "TestAttackFrames",
 	"H16": "TestAttackHandshake",
 	"M21": "TestHeartbeatFindsADeadLink", "M20": "TestBadInputHello", "M22": "TestBadInputHello",
-	"L15": "TestLayoutTheStoreRefuses", "D36": "TestAckTellsDuplicatesAndPoisonApart",
+	"L15": "TestLayoutTheStoreRefuses", "D37": "TestQuotaOverASocket", "D36": "TestAckTellsDuplicatesAndPoisonApart",
 }
 
 // Every row of the table in PROTOCOL.md has a test.

@@ -13,7 +13,7 @@ import (
 // What a device may send beyond its quota: door.Burst's worth at once, without a
 // word; the same again, with NOTICE THROTTLE; from then on its frames are refused
 // with QUOTA until it has paid back half; and if it goes on for quotaPatience
-// without ever paying back all, it is closed (PROTOCOL §8.5).
+// without ever paying back all, it is closed (PROTOCOL §8.6).
 const (
 	quotaPatience = 30 * time.Second
 	maxThrottle   = 10 * time.Minute // the longest gap that is asked for

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"strings"
 	"syscall"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"mooring/ingest"
@@ -83,13 +85,21 @@ func (a *App) AdminAddr() string { return a.admin }
 
 // serverLog takes what net/http has to say, counts failed TLS handshakes, and
 // passes it on for those who look closely.
-type serverLog struct{ app *App }
+type serverLog struct {
+	slog.Handler
+	tlsFailures prometheus.Counter
+}
 
-func (l serverLog) Write(p []byte) (int, error) {
-	text := strings.TrimSpace(string(p))
-	if strings.HasPrefix(text, "http: TLS handshake error") {
-		l.app.tlsFailures.Inc()
+// Enabled is always true, so that Handle can count.
+func (serverLog) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle counts, and logs what is to be logged.
+func (l serverLog) Handle(ctx context.Context, record slog.Record) error {
+	if strings.HasPrefix(record.Message, "http: TLS handshake error") {
+		l.tlsFailures.Inc()
 	}
-	l.app.logger.Debug(text)
-	return len(p), nil
+	if !l.Handler.Enabled(ctx, record.Level) {
+		return nil
+	}
+	return l.Handler.Handle(ctx, record)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -248,7 +247,7 @@ func (a *App) serve(listener net.Listener) {
 	server := ingest.NewServer(a.routes(), a.logger)
 	server.ReadHeaderTimeout = time.Duration(a.cfg.HandshakeTimeout) // also the TLS handshake's
 	server.MaxHeaderBytes = int(a.cfg.MaxHeader)
-	server.ErrorLog = log.New(serverLog{a}, "", 0)
+	server.ErrorLog = slog.NewLogLogger(serverLog{a.logger.Handler(), a.tlsFailures}, slog.LevelDebug)
 	if a.cfg.ProxyProtocol == proxyV2 {
 		listener = newProxyListener(listener, a.cfg.TrustedProxies, time.Duration(a.cfg.HandshakeTimeout), a.proxyRefusals)
 	}

@@ -140,7 +140,7 @@ func TestOldTLSIsRefused(t *testing.T) {
 	t.Parallel()
 	files := newTLSFiles(t)
 	a := startApp(t, files.config(t))
-	_, err := tls.Dial("tcp", a.Addr(), &tls.Config{RootCAs: files.roots, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}) //nolint:gosec // that is the point
+	_, err := tls.Dial("tcp", a.Addr(), &tls.Config{RootCAs: files.roots, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
 	require.ErrorContains(t, err, "protocol version")
 	require.Eventually(t, func() bool { return count(t, a.tlsFailures) >= 1 }, 10*time.Second, 10*time.Millisecond)
 }

@@ -146,8 +146,8 @@ func (c *certificates) reload() error {
 }
 
 // start looks at the files every so often, until stop.
-func (c *certificates) start(every time.Duration) {
-	ctx, cancel := context.WithCancel(context.Background())
+func (c *certificates) start(ctx context.Context, every time.Duration) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c.end = cancel
 	c.ended.Go(func() {
 		ticker := time.NewTicker(every)
@@ -164,10 +164,10 @@ func (c *certificates) start(every time.Duration) {
 }
 
 // startCertificates watches the certificate files, if there are any.
-func (a *App) startCertificates(context.Context) error {
+func (a *App) startCertificates(ctx context.Context) error {
 	if a.certificates != nil {
 		a.registerer.MustRegister(a.certificates.reloads, a.certificates.expires)
-		a.certificates.start(a.reloadEvery)
+		a.certificates.start(ctx, a.reloadEvery)
 		a.onStop("certificates", a.certificates.stop)
 	}
 	return nil
