@@ -4,12 +4,14 @@ LINT_VERSION  := v2.15.0
 LINT          := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 FUZZTIME      ?= 10m
 DEMO_FOR      ?= 20s
+SOAK          ?= 1h
+OUTAGE        ?= 10m
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## static binaries in bin/
@@ -40,6 +42,18 @@ bench: ## all benchmarks with allocations
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME; what is found stays in .fuzz/
 	./.ci/fuzz $(FUZZTIME)
+
+.PHONY: faults
+faults: ## the fault suite: everything broken, some minutes
+	$(GO) test ./... -run Fault
+
+.PHONY: soak
+soak: ## the fault suite mixed at random for SOAK, and docs/RELIABILITY.md
+	MOORING_FAULTS_SOAK=$(SOAK) UPDATE_DOCS=1 $(GO) test ./internal/faults -run '^TestSoak$$' -v -count=1 -timeout 0
+
+.PHONY: soak-outage
+soak-outage: ## PostgreSQL away for OUTAGE at 20,000 rows/s, and docs/RELIABILITY.md
+	MOORING_FAULTS_OUTAGE=$(OUTAGE) UPDATE_DOCS=1 $(GO) test ./internal/faults -run '^TestFaultOutage$$' -v -count=1 -timeout 0
 
 .PHONY: fmt
 fmt: ## format all Go files

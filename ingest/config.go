@@ -87,6 +87,11 @@ type Config struct {
 	// ReadBuffer is the size of a connection's read buffer in bytes. Defaults
 	// to 1,024: an idle connection costs little, and larger frames bypass it.
 	ReadBuffer int
+	// WriteBuffer is what the kernel is asked to keep at most of what a device has
+	// not read yet, in bytes (SO_SNDBUF, which Linux doubles); left alone, it
+	// grows to megabytes for a device that reads nothing. Defaults to 16 KiB:
+	// messages to devices are small.
+	WriteBuffer int
 
 	// RestAfter is the silence after which a connection's buffer and the larger
 	// part of its stack are given back until something comes in again. Defaults
@@ -165,6 +170,7 @@ func (c Config) withDefaults() Config {
 	}
 	orDefault(&c.NewestAhead, 10*time.Minute)
 	orDefault(&c.ReadBuffer, 1024)
+	orDefault(&c.WriteBuffer, 16<<10)
 	orDefault(&c.RestAfter, 2*time.Second)
 	orDefault(&c.Writers, 2)
 	orDefault(&c.MaxBatchBytes, 4<<20)
@@ -210,6 +216,7 @@ func (c Config) validate() error {
 	need(c.OldestAge >= 0, "OldestAge", "positive", c.OldestAge)
 	need(c.NewestAhead > 0, "NewestAhead", "positive", c.NewestAhead)
 	need(c.ReadBuffer >= 64 && c.ReadBuffer <= 1<<20, "ReadBuffer", "64 to 1048576", c.ReadBuffer)
+	need(c.WriteBuffer >= 4<<10 && c.WriteBuffer <= 16<<20, "WriteBuffer", "4096 to 16777216", c.WriteBuffer)
 	need(c.RestAfter > 0, "RestAfter", "positive", c.RestAfter)
 	need(c.Writers >= 1 && c.Writers <= 256, "Writers", "1 to 256", c.Writers)
 	need(c.MaxBatchBytes >= 64<<10 && c.MaxBatchBytes <= 1<<30, "MaxBatchBytes", "64 KiB to 1 GiB", c.MaxBatchBytes)

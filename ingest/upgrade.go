@@ -59,6 +59,9 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request, device Device,
 		ahead = make([]byte, n)
 		_, _ = buffered.Read(ahead)
 	}
+	if socket, ok := door.Innermost(conn).(interface{ SetWriteBuffer(bytes int) error }); ok {
+		_ = socket.SetWriteBuffer(g.cfg.WriteBuffer) // without it, memory is the kernel's to bound
+	}
 	raw := newLink(door.Bare(conn), ahead, g.clock)
 	raw.visit = door.VisitOf(r.Context())
 	upgrader := g.plainUpgrader

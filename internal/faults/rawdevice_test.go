@@ -31,6 +31,7 @@ type rawDevice struct {
 	encoder *wire.Encoder
 	decoder *wire.Decoder
 	refused []wire.Reject
+	broken  bool // a write failed
 }
 
 // credential is one line of a file of tokens.
@@ -102,8 +103,11 @@ func (d *rawDevice) send(frame []byte) {
 	} else {
 		message = binary.BigEndian.AppendUint16(message, uint16(len(frame)))
 	}
-	message = append(message, 0, 0, 0, 0)          // a mask that changes nothing
-	_, _ = d.conn.Write(append(message, frame...)) // a server that closes says why
+	message = append(message, 0, 0, 0, 0) // a mask that changes nothing
+	// A server that closes says why.
+	if _, err := d.conn.Write(append(message, frame...)); err != nil {
+		d.broken = true
+	}
 }
 
 // layout declares layout 1, the only one of these devices.

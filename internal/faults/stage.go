@@ -32,6 +32,8 @@ type Options struct {
 	Server ServerOptions
 	// NoServer leaves starting it to the scenario.
 	NoServer bool
+	// Seed decides what is chosen at random. Defaults to the function Seed's.
+	Seed uint64
 	// RowsGo says that stored rows are removed, as by retention.
 	RowsGo bool
 	// LacksMemory says that a server may die of a lack of memory.
@@ -73,7 +75,10 @@ func Start(tb testing.TB, options Options) *Stage {
 	if options.Expect == "" {
 		tb.Fatal("faults: Options.Expect: say what must hold")
 	}
-	s := &Stage{tb: tb, options: options, dir: tb.TempDir(), began: time.Now(), injections: make(map[string]int), Seed: seed(tb)}
+	s := &Stage{tb: tb, options: options, dir: tb.TempDir(), began: time.Now(), injections: make(map[string]int), Seed: options.Seed}
+	if s.Seed == 0 {
+		s.Seed = Seed(tb)
+	}
 	s.Random = rand.New(rand.NewPCG(s.Seed, 0)) //nolint:gosec // to be repeated
 	tb.Logf("%s; seed %d", options.Expect, s.Seed)
 	if options.OwnPostgres {
@@ -91,8 +96,9 @@ func Start(tb testing.TB, options Options) *Stage {
 	return s
 }
 
-// seed decides what is chosen at random; MOORING_FAULTS_SEED repeats a run.
-func seed(tb testing.TB) uint64 {
+// Seed is what MOORING_FAULTS_SEED says, which repeats a run, or else another
+// each time.
+func Seed(tb testing.TB) uint64 {
 	tb.Helper()
 	text := os.Getenv("MOORING_FAULTS_SEED")
 	if text == "" {
@@ -134,13 +140,16 @@ func (s *Stage) AddDevices(prefix string, count int) string {
 }
 
 // Injected counts a fault, by what it is. It may be called from any goroutine.
-func (s *Stage) Injected(what string) {
+func (s *Stage) Injected(what string) { s.InjectedTimes(what, 1) }
+
+// InjectedTimes counts faults of one kind.
+func (s *Stage) InjectedTimes(what string, times int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.injections[what] == 0 {
 		s.order = append(s.order, what)
 	}
-	s.injections[what]++
+	s.injections[what] += times
 }
 
 // Figure notes something measured, in words, for the suite's table.
@@ -228,6 +237,7 @@ func (s *Stage) Verdict() Verdict {
 		Acked: total.Acked, Missing: total.Missing, Doubled: total.Twice, Wrong: total.Wrong + total.Unexpected + total.NotRefused + total.Refused,
 		Stall: stall, Memory: peak, Took: time.Since(s.began), Plain: s.options.Plain || !withRace, Failed: s.tb.Failed(), Seed: s.Seed,
 		Measured: strings.Join(s.figures, "; "),
+		Counts:   s.injections, Postgres: s.SQL("SHOW server_version")[0][0],
 	}
 	s.tb.Logf("%s", row)
 	record(row)

@@ -3,10 +3,16 @@
 package faults
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"regexp"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +34,8 @@ type Row struct {
 	Plain                          bool // without the race detector
 	Failed                         bool
 	Seed                           uint64
+	Counts                         map[string]int // Injections, by kind
+	Postgres                       string         // its version
 }
 
 // String is the row for a test's log.
@@ -71,14 +79,104 @@ func Main(m *testing.M, leaks ...goleak.Option) {
 
 const reliability = "../../docs/RELIABILITY.md"
 
-// writeTable replaces the table between the markers of its kind.
+// soakName is how the long run's rounds are called.
+const soakName = "TestSoak/"
+
+// writeTable replaces the tables between their markers, of those kinds of
+// scenarios that ran.
 func writeTable() error {
 	table.Lock()
 	defer table.Unlock()
-	if len(table.rows) == 0 {
-		return nil
+	rows := table.rows
+	if path := os.Getenv("MOORING_FAULTS_RESULTS"); path != "" {
+		var err error
+		if rows, err = keepRows(path, rows); err != nil {
+			return err
+		}
 	}
-	return writeSection("faults", tableText(table.rows))
+	soaks, others := divide(rows)
+	var failed []error
+	if len(others) > 0 && os.Getenv("MOORING_FAULTS_OUTAGE") == "" {
+		failed = append(failed, writeSection("faults", conditions(others)+tableText(others)))
+	}
+	if len(soaks) > 0 {
+		failed = append(failed, writeSection("soak", conditions(soaks)+soakText(soaks)))
+	}
+	if len(table.notes) > 0 {
+		failed = append(failed, writeSection("outage", conditions(rows)+outageHead+strings.Join(table.notes, "\n")+"\n"))
+	}
+	return errors.Join(failed...)
+}
+
+const outageHead = "| | load | resident memory | backlog | drained at | acks within 1 s after |\n|---|---|---|---|---|---|\n"
+
+// keepRows adds rows to a file that earlier test processes wrote, for long runs
+// in parts, and gives all of them.
+func keepRows(path string, rows []Row) ([]Row, error) {
+	var all []Row
+	content, err := os.ReadFile(path) //nolint:gosec // whoever runs the tests names it
+	if err == nil {
+		err = json.Unmarshal(content, &all)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("MOORING_FAULTS_RESULTS: %w", err)
+	}
+	all = append(all, rows...)
+	if content, err = json.Marshal(all); err != nil {
+		return nil, err
+	}
+	return all, os.WriteFile(path, content, 0o600) //nolint:gosec // see above
+}
+
+func divide(rows []Row) (soaks, others []Row) {
+	for _, r := range rows {
+		if strings.HasPrefix(r.Scenario, soakName) {
+			soaks = append(soaks, r)
+		} else {
+			others = append(others, r)
+		}
+	}
+	return soaks, others
+}
+
+// conditions says under which a table came about.
+func conditions(rows []Row) string {
+	race := "without the race detector"
+	if withRace && !rows[0].Plain {
+		race = "with the race detector"
+	}
+	took := time.Duration(0)
+	for _, r := range rows {
+		took += r.Took
+	}
+	return fmt.Sprintf("%s, %d cores, PostgreSQL %s, %s, %s; %d scenarios, %.0f minutes one after the other.\n\n",
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), rows[0].Postgres, runtime.Version(), race, len(rows), took.Minutes())
+}
+
+// soakText sums the long run up.
+func soakText(rows []Row) string {
+	var acked, missing, doubled, wrong uint64
+	var stall, took time.Duration
+	var memory int64
+	times := make(map[string]int)
+	var seeds []string
+	for _, r := range rows {
+		acked, missing, doubled, wrong = acked+r.Acked, missing+r.Missing, doubled+r.Doubled, wrong+r.Wrong
+		stall, memory, took = max(stall, r.Stall), max(memory, r.Memory), took+r.Took
+		seeds = append(seeds, strconv.FormatUint(r.Seed, 10))
+		for what, n := range r.Counts {
+			times[what] += n
+		}
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "| | |\n|---|--:|\n| rounds | %d |\n| minutes | %.0f |\n| rows acked | %d |\n| missing | %d |\n| doubled | %d |\n| wrong | %d |\n| longest stall | %.1f s |\n| memory peak | %d MB |\n",
+		len(rows), took.Minutes(), acked, missing, doubled, wrong, stall.Seconds(), memory/1e6)
+	text.WriteString("\n| injection | times |\n|---|--:|\n")
+	for _, what := range slices.Sorted(maps.Keys(times)) {
+		fmt.Fprintf(&text, "| %s | %d |\n", what, times[what])
+	}
+	fmt.Fprintf(&text, "\nSeeds: %s.\n", strings.Join(seeds, ", "))
+	return text.String()
 }
 
 // tableText is the table as Markdown, and what each scenario expects.
