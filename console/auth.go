@@ -57,12 +57,10 @@ func (a *API) identify(ctx huma.Context, next func(huma.Context)) {
 // refuse writes a problem instead of an answer.
 func (a *API) refuse(ctx huma.Context, err error) {
 	status := http.StatusInternalServerError
-	var known huma.StatusError
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[huma.StatusError](err); ok {
 		status = known.GetStatus()
 	}
-	var headers huma.HeadersError
-	if errors.As(err, &headers) {
+	if headers, ok := errors.AsType[huma.HeadersError](err); ok {
 		for name, values := range headers.GetHeaders() {
 			ctx.SetHeader(name, values[0])
 		}

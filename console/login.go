@@ -83,7 +83,7 @@ func keepRequest(ctx huma.Context, next func(huma.Context)) {
 // cookie holds a session; scripts can't read it, and other sites' pages don't
 // send it along.
 func (a *API) cookie(secret string, maxAge int) http.Cookie {
-	return http.Cookie{
+	return http.Cookie{ //nolint:gosec // Secure unless the server itself speaks plain HTTP
 		Name: cookieName, Value: secret, Path: "/", MaxAge: maxAge,
 		HttpOnly: true, Secure: a.cfg.Secure, SameSite: http.SameSiteStrictMode,
 	}

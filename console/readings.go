@@ -115,7 +115,7 @@ func (a *API) addReadings() {
 		case <-ctx.Done():
 			return nil, a.explain(ctx, ctx.Err())
 		}
-		return &huma.StreamResponse{Body: func(reply huma.Context) {
+		return &huma.StreamResponse{Body: func(reply huma.Context) { //nolint:contextcheck // reply has the request's context
 			defer func() { <-a.streams }()
 			a.stream(reply, input)
 		}}, nil

@@ -73,8 +73,10 @@ func TestBooks(t *testing.T) {
 	for name, steps := range map[string][]step{
 		"a quiet life": {
 			{"stored", stored(100, 90), bookRow{Received: 100, Committed: 90, Duplicate: 10, Unreported: 100}},
-			{"ended", end(false, SessionCounts{RowsIn: 105, RowsCommitted: 90, RowsDuplicate: 10, RowsRejected: 5}),
-				bookRow{Received: 105, Committed: 90, Duplicate: 10, Refused: 5}},
+			{
+				"ended", end(false, SessionCounts{RowsIn: 105, RowsCommitted: 90, RowsDuplicate: 10, RowsRejected: 5}),
+				bookRow{Received: 105, Committed: 90, Duplicate: 10, Refused: 5},
+			},
 			{"tidied", func(t *testing.T, r *Registry, conn *pgx.Conn, d Device, _ int64) {
 				t.Helper()
 				id := openSession(t, r, d)
@@ -90,8 +92,10 @@ func TestBooks(t *testing.T) {
 			{"some stored", stored(20, 20), bookRow{Received: 30, Committed: 20, Waiting: 10, Unreported: 20}},
 			{"more than was reported", stored(20, 20), bookRow{Received: 40, Committed: 40, Unreported: 40}},
 			{"reported again", report(40, 40, 0), bookRow{Received: 40, Committed: 40}},
-			{"ended with some returned", end(false, SessionCounts{RowsIn: 50, RowsCommitted: 40, RowsReturned: 10}),
-				bookRow{Received: 50, Committed: 40, Returned: 10}},
+			{
+				"ended with some returned", end(false, SessionCounts{RowsIn: 50, RowsCommitted: 40, RowsReturned: 10}),
+				bookRow{Received: 50, Committed: 40, Returned: 10},
+			},
 		},
 		"the server dies": {
 			{"reported", report(30, 0, 30), bookRow{Received: 30, Waiting: 30}},
@@ -101,8 +105,10 @@ func TestBooks(t *testing.T) {
 		},
 		"a batch given up": {
 			{"stored", stored(10, 10), bookRow{Received: 10, Committed: 10, Unreported: 10}},
-			{"ended", end(true, SessionCounts{RowsIn: 50, RowsCommitted: 10, RowsReturned: 40}),
-				bookRow{Received: 50, Committed: 10, Returned: 40}},
+			{
+				"ended", end(true, SessionCounts{RowsIn: 50, RowsCommitted: 10, RowsReturned: 40}),
+				bookRow{Received: 50, Committed: 10, Returned: 40},
+			},
 			{"stored in part", stored(15, 15), bookRow{Received: 50, Committed: 25, Returned: 25, Unreported: 15}},
 		},
 		"called stored and not stored": {

@@ -119,7 +119,7 @@ type CommandStep struct {
 // Errors that a CommandSender answers with. After any other one the command is
 // tried again a little later.
 var (
-	ErrNotHere     = errors.New("the device is not connected here")
+	ErrNotHere  = errors.New("the device is not connected here")
 	ErrTooLarge = errors.New("the device takes no message of that size")
 )
 

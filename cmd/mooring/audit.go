@@ -206,8 +206,10 @@ func (a *auditCommand) print(w io.Writer, report *auditJSON) {
 
 func (a *auditCommand) row(b booksJSON) []string {
 	count := func(n int64) string { return strconv.FormatInt(n, 10) }
-	row := []string{b.Device, count(b.Received), count(b.Committed), count(b.Duplicate), count(b.Refused),
-		count(b.Returned), count(b.Waiting), count(b.Difference), count(b.Unreported)}
+	row := []string{
+		b.Device, count(b.Received), count(b.Committed), count(b.Duplicate), count(b.Refused),
+		count(b.Returned), count(b.Waiting), count(b.Difference), count(b.Unreported),
+	}
 	if a.Recount && b.Stored != nil {
 		row = append(row, count(*b.Stored))
 	}

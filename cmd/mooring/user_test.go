@@ -14,7 +14,9 @@ func TestUserAsksAPI(t *testing.T) {
 	address, data := freeAddress(t), dataDirectory(t)
 	server := start(t, "serve", "--listen", address, "--data-dir", data)
 	server.says("mooring serves")
-	user := func(args ...string) result { return mooring(t, append(append([]string{"user"}, args...), "--data-dir", data)...) }
+	user := func(args ...string) result {
+		return mooring(t, append(append([]string{"user"}, args...), "--data-dir", data)...)
+	}
 	added := user("add", "ann", "--role", "operator")
 	require.Equal(t, exitDone, added.code, added)
 	token := strings.TrimSpace(added.stdout)
