@@ -164,6 +164,7 @@ func TestAckTellsDuplicatesAndPoisonApart(t *testing.T) {
 	require.Equal(t, SessionCounts{RowsIn: 12, RowsCommitted: 2, RowsDuplicate: 9, RowsRejected: 1}, ends[1].Counts)
 	require.Len(t, store.stored(1), 11)
 	stats := sv.gateway.Stats()
+	require.Zero(t, stats.Unaccounted())
 	require.Equal(t, uint64(9), stats.RowsDuplicate)
 	require.Equal(t, uint64(2), stats.RowsRejected)
 	require.Equal(t, uint64(11), stats.RowsCommitted)

@@ -136,6 +136,9 @@ func TestStopIsBoundedByItsContext(t *testing.T) {
 	opening := sv.connect(t, 2)
 	opening.send(opening.encoder.Hello(wire.Hello{}))
 	eventually(t, func() bool { return sv.gateway.Stats().Frames == 1 }, "the rows are in")
+	stats := sv.gateway.Stats()
+	require.Equal(t, uint64(3), stats.RowsWaiting)
+	require.Zero(t, stats.Unaccounted())
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	began := time.Now()
@@ -143,8 +146,13 @@ func TestStopIsBoundedByItsContext(t *testing.T) {
 	require.Less(t, time.Since(began), 3*time.Second)
 	require.Len(t, sv.registry.endings(), 1, "its end is recorded once, although its rows never settle")
 	require.Zero(t, sv.registry.endings()[0].Counts.RowsCommitted)
-	require.Equal(t, uint64(3), sv.registry.endings()[0].Counts.RowsIn)
-	require.Zero(t, sv.gateway.Stats().Connections)
+	require.Equal(t, SessionCounts{RowsIn: 3, RowsReturned: 3}, sv.registry.endings()[0].Counts)
+	require.True(t, sv.registry.endings()[0].Incomplete, "the store may have taken them")
+	stats = sv.gateway.Stats()
+	require.Zero(t, stats.Connections)
+	require.Equal(t, uint64(3), stats.RowsReturned)
+	require.Zero(t, stats.RowsWaiting)
+	require.Zero(t, stats.Unaccounted())
 }
 
 // Slots lie side by side, cover the spread, and differ in length by rounding only.
