@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -122,12 +123,17 @@ func TestAwayIsKnown(t *testing.T) {
 	admin := openAdmin(t, cluster.URL())
 	d := add(t, admin, "a")
 	admin.Close()
-	r := openRegistry(t, cluster.URL(), func(c *Config) { c.Lease, c.Wait = 3*time.Second, time.Second })
+	r := openRegistry(t, cluster.URL(), func(c *Config) { c.Lease, c.Wait = time.Hour, time.Second })
 	shown := Credential{Token: d.Token}
 	_, err := r.Authenticate(t.Context(), shown)
 	require.NoError(t, err)
 	cluster.Pause(t)
-	eventually(t, func() bool { _, err := r.Authenticate(t.Context(), shown); return err != nil }, "it is found to be away")
+	eventually(t, func() bool {
+		_, err := r.Authenticate(t.Context(), Credential{Token: newToken()})
+		return errors.Is(err, ErrAway)
+	}, "it is found to be away")
+	_, err = r.Authenticate(t.Context(), shown)
+	require.ErrorIs(t, err, ErrAway, "known credentials too")
 	begun := time.Now()
 	_, err = r.Authenticate(t.Context(), Credential{Token: newToken()})
 	require.ErrorIs(t, err, ErrAway)

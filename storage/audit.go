@@ -43,8 +43,10 @@ const booksColumns = `received::int8, committed::int8, duplicate::int8, refused:
 	difference::int8, unreported::int8, lost_by_device::int8, open_sessions::int8, incomplete_sessions::int8, older`
 
 func (b *Books) columns() []any {
-	return []any{&b.Received, &b.Committed, &b.Duplicate, &b.Refused, &b.Returned, &b.Waiting,
-		&b.Difference, &b.Unreported, &b.Lost, &b.Open, &b.Incomplete, &b.Older}
+	return []any{
+		&b.Received, &b.Committed, &b.Duplicate, &b.Refused, &b.Returned, &b.Waiting,
+		&b.Difference, &b.Unreported, &b.Lost, &b.Open, &b.Incomplete, &b.Older,
+	}
 }
 
 // Books reads the books of a device.
