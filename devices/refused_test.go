@@ -89,6 +89,11 @@ func TestWhy(t *testing.T) {
 	require.Contains(t, sentence, "but what it sends is refused")
 	require.Contains(t, sentence, "too large")
 
+	exec(t, conn, `INSERT INTO mooring.rejects (device_id, seq, n, code, detail) VALUES ($1, 8, 10, 'QUOTA', 'too much')`, d.Device.ID)
+	sentence, advice = verdict()
+	require.Contains(t, sentence, "but throttled")
+	require.Contains(t, advice, "quota")
+
 	r.EndSession(SessionEnd{SessionProgress: SessionProgress{Session: session}, Disconnected: time.Now(), Code: wire.CloseHeartbeat, Reason: "silent for 45 s"})
 	eventually(t, func() bool { _, ended := r.book.size(); return ended == 0 }, "the end is written")
 	sentence, advice = verdict()

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"mooring/wire"
 )
 
 // Refusal is a row of mooring.rejects: what was refused of a device's data.
@@ -33,6 +35,8 @@ type Why struct {
 	Recent     []SessionRow       // newest first
 	Refusals   []Refusal          // newest first
 	Handshakes []RefusedHandshake // latest first
+	Quota      Quota              // its own; the server's for all is known to servers alone
+	Revoked    []string           // serial numbers of its certificates that are none any more
 	Now        time.Time          // by the database
 }
 
@@ -62,6 +66,13 @@ func (a *Admin) Why(ctx context.Context, name string, limit int) (Why, error) {
 }
 
 func (w *Why) read(ctx context.Context, tx pgx.Tx, limit int) error {
+	err := tx.QueryRow(ctx, `
+SELECT rows_per_second, bytes_per_second,
+       ARRAY(SELECT c.serial FROM mooring.revoked_certificates c WHERE c.name = d.name ORDER BY c.revoked_at DESC LIMIT $2)
+  FROM mooring.devices d WHERE id = $1`, w.ID, limit).Scan(&w.Quota.Rows, &w.Quota.Bytes, &w.Revoked)
+	if err != nil {
+		return err
+	}
 	rows, err := tx.Query(ctx, `
 SELECT id, COALESCE(token_id, 0), gateway, COALESCE(remote, ''), COALESCE(model, ''), COALESCE(firmware, ''),
        connected_at, last_seen_at, COALESCE(disconnected_at, '0001-01-01 00:00:00+00'), COALESCE(close_code, 0), COALESCE(reason, '')
@@ -116,6 +127,10 @@ func (w *Why) Verdict() (sentence, advice string) {
 		if n := w.ended(time.Hour); n >= 3 {
 			code := w.Recent[1].Code
 			return sentence + fmt.Sprintf("; but at least %d sessions ended in the last hour, the last with %s", n, codeText(code, w.Recent[1].Reason)), codeAdvice[code]
+		}
+		if len(w.Refusals) > 0 && w.Refusals[0].Code == wire.CodeQuota.String() && w.Now.Sub(w.Refusals[0].At) < time.Hour {
+			return sentence + fmt.Sprintf("; but throttled: it sends more than its quota, last refused at %s", when(w.Refusals[0].At)),
+				"mooring device quota " + w.Name + " raises it; or have the device send less"
 		}
 		if len(w.Refusals) > 0 && w.Now.Sub(w.Refusals[0].At) < time.Hour {
 			return sentence + fmt.Sprintf("; but what it sends is refused, last at %s: %s", when(w.Refusals[0].At), w.Refusals[0].Detail),

@@ -31,6 +31,9 @@ type whyJSON struct {
 	Verdict    string          `json:"verdict"`
 	Advice     string          `json:"advice,omitempty"`
 	Tokens     []tokenJSON     `json:"tokens"`
+	RowRate    *int32          `json:"rows_per_second"`  // null: as the server says for all; 0: no limit
+	ByteRate   *int32          `json:"bytes_per_second"` // the same
+	Revoked    []string        `json:"revoked_certificates,omitempty"`
 	Handshakes []handshakeJSON `json:"refused_handshakes"`
 	Sessions   []endJSON       `json:"sessions"`
 	Refusals   []refusalJSON   `json:"refusals"`
@@ -87,6 +90,7 @@ func (d *deviceWhyCommand) Run(ctx context.Context, out *console) error {
 func toWhy(why *devices.Why) whyJSON {
 	shown := whyJSON{
 		Name: why.Name, State: stateOf(why.Listed), Tokens: toDetail(why.Detail).Tokens,
+		RowRate: why.Quota.Rows, ByteRate: why.Quota.Bytes, Revoked: why.Revoked,
 		Handshakes: []handshakeJSON{}, Sessions: []endJSON{}, Refusals: []refusalJSON{},
 	}
 	shown.Verdict, shown.Advice = why.Verdict()
@@ -120,6 +124,14 @@ func printWhy(w io.Writer, why *devices.Why) {
 	fmt.Fprintln(w)
 	for _, token := range why.Tokens {
 		fmt.Fprintf(w, "token %d: made %s, %s\n", token.ID, moment(token.CreatedAt), tokenState(token))
+	}
+	for _, serial := range why.Revoked {
+		fmt.Fprintf(w, "certificate %s: revoked\n", serial)
+	}
+	for what, rate := range map[string]*int32{"rows": why.Quota.Rows, "bytes": why.Quota.Bytes} {
+		if rate != nil && *rate > 0 {
+			fmt.Fprintf(w, "quota: %d %s a second\n", *rate, what)
+		}
 	}
 	section := func(title string, columns []string, rows [][]string) {
 		if len(rows) > 0 {
