@@ -59,9 +59,9 @@ func TestFaultConnectionEndedMidCommit(t *testing.T) {
 		}
 	}
 	load.AwaitAcked(500)
-	duplicates, err := s.Server.Metric("mooring_storage_rows_duplicate_total")
+	recalled, err := s.Server.Metric("mooring_storage_batches_total", `path="recall"`)
 	require.NoError(t, err)
-	require.Positive(t, duplicates, "rows of commits that happened must have been found stored")
+	require.Positive(t, recalled, "batches whose commits happened must have been found committed")
 	s.Verdict()
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"mooring/storage"
@@ -35,7 +36,7 @@ func (d Database) Reader(ctx context.Context) (url string, limited bool, err err
 	if d.Embedded != nil {
 		return d.Embedded.ReaderURL, true, nil
 	}
-	if url, err = withOptions(d.URL, readerRole+readerSettings); err != nil {
+	if url, err = withOptions(anyServer(d.URL), readerRole+readerSettings); err != nil {
 		return "", false, err
 	}
 	reader, err := storage.OpenReader(ctx, url)
@@ -47,7 +48,7 @@ func (d Database) Reader(ctx context.Context) (url string, limited bool, err err
 	if text := err.Error(); !strings.Contains(text, "42501") && !strings.Contains(text, "22023") {
 		return "", false, err
 	}
-	url, err = withOptions(d.URL, readerSettings)
+	url, err = withOptions(anyServer(d.URL), readerSettings)
 	return url, false, err
 }
 
@@ -105,6 +106,20 @@ func configuredDatabase(text string) (Database, error) {
 		return Database{}, fmt.Errorf("%w: %w", ErrDatabaseURL, err)
 	}
 	return Database{URL: text}, nil
+}
+
+// anyServer takes the demand for a writable server out of a connection URL: a
+// session that only reads looks to the driver like one on a server that does.
+func anyServer(text string) string {
+	base, query, found := strings.Cut(text, "?")
+	if !found {
+		return text
+	}
+	parameters := slices.DeleteFunc(strings.Split(query, "&"), func(p string) bool { return strings.HasPrefix(p, "target_session_attrs=") })
+	if len(parameters) == 0 {
+		return base
+	}
+	return base + "?" + strings.Join(parameters, "&")
 }
 
 // withOptions adds server options to a connection URL. It works on the text,

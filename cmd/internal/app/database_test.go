@@ -34,7 +34,11 @@ func TestReaderOfConfiguredDatabase(t *testing.T) {
 	for _, c := range []struct {
 		url     string
 		limited bool
-	}{{postgres.SuperuserURL(t), true}, {postgres.URL(), false}} {
+	}{
+		{postgres.SuperuserURL(t), true},
+		{postgres.URL(), false},
+		{postgres.URL() + "&target_session_attrs=read-write", false},
+	} {
 		url, limited, err := Database{URL: c.url}.Reader(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, c.limited, limited)

@@ -44,7 +44,7 @@ func (b *bench) saturate(ctx context.Context) (s Scenario, err error) {
 	s.want("gateway_cpu_of_postgres", total.used.gateway.Seconds()/total.used.postgres.Seconds(), atMost(0.25))
 	s.add("generator_cpu_us_per_row", total.perRow(total.used.generator))
 	total.addTo(&s)
-	s.note("%d devices, frames of %d rows × %d channels; the generator shares the cores with what it measures, the ceiling has them alone", b.cfg.Devices, tenRows.rows, tenRows.channels)
+	s.note("%d devices, frames of %d rows × %d channels; the generator shares the cores with what it measures, the ceiling has them alone; before each of them PostgreSQL rests and is written to for as long (decision 088)", b.cfg.Devices, tenRows.rows, tenRows.channels)
 	return s, nil
 }
 
