@@ -42,7 +42,7 @@ func TestBadUsage(t *testing.T) {
 		args []string
 		says string
 	}{
-		{[]string{"serv"}, `did you mean "serve"`},
+		{[]string{"devic"}, `did you mean "device"`},
 		{[]string{"serve", "--lisen", ":1"}, `did you mean "--listen"`},
 		{[]string{"serve", "--window", "many"}, "--window"},
 		{[]string{"serve", "--window", "5000"}, "--window must be 1 to 1024, not 5000"},

@@ -24,7 +24,7 @@ func TestCommandsOfDemo(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(mooring(t, "device", "list", "--json", "--data-dir", data).stdout), &all))
 	host := ""
 	for _, device := range all {
-		if device.Model == "" {
+		if !strings.HasPrefix(device.Name, "sim-") {
 			host = device.Name
 		}
 	}

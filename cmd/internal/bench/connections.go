@@ -190,7 +190,7 @@ func sweepTime(ctx context.Context, server *child, bare bool) (time.Duration, er
 	if bare {
 		return 0, nil
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+server.address+"/metrics", http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+server.admin+"/metrics", http.NoBody)
 	if err != nil {
 		return 0, err
 	}
