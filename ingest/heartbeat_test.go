@@ -267,6 +267,51 @@ func BenchmarkSweep(b *testing.B) {
 	}
 }
 
+// BenchmarkHeartbeat looks at 15,000 sessions for a whole heartbeat, tick by tick,
+// in which each of them is pinged once, answers, and has its progress recorded.
+// Pings are only asked for: writing them is the flushers' work.
+func BenchmarkHeartbeat(b *testing.B) {
+	registry := newFakeRegistry()
+	g, err := New(Config{}, registry, registry, newFakeStore())
+	require.NoError(b, err)
+	const sessions = 15_000
+	for n := range sessions {
+		s := &session{gateway: g, device: Device{ID: int32(n)}, link: newLink(nil, nil, g.clock), flushing: true}
+		s.framed.Store(true)
+		s.number.Store(int64(n + 1))
+		s.heartbeat.Store(int64(g.cfg.Heartbeat))
+		g.hub.add(s)
+	}
+	ticks := int(g.cfg.Heartbeat / g.cfg.Tick)
+	now, pings := g.clock.now(), 0
+	var sweeping time.Duration
+	beat := func() {
+		for range ticks {
+			now += int64(g.cfg.Tick)
+			begun := time.Now()
+			g.hub.sweep(now, time.Second, func(SessionProgress) {})
+			sweeping += time.Since(begun)
+			for i := range g.hub.slots {
+				if s := g.hub.slots[i].session; s.outbox.ping {
+					s.outbox.ping = false
+					s.link.heard.Store(now)
+					s.link.sent.Store(now)
+					pings++
+				}
+			}
+		}
+	}
+	beat() // the first silence is jittered
+	sweeping, pings = 0, 0
+	for b.Loop() {
+		beat()
+	}
+	require.InDelta(b, sessions, pings/b.N, sessions/5)
+	each := sweeping / time.Duration(b.N)
+	b.ReportMetric(float64(each.Microseconds()), "sweep-µs/heartbeat")
+	b.ReportMetric(100*each.Seconds()/g.cfg.Heartbeat.Seconds(), "%core")
+}
+
 // Rows without a time have that of their frame's arrival, however long the frame
 // then waits for room; and the waiting counts as ack latency.
 func TestRowsWithoutTimeHaveThatOfTheArrival(t *testing.T) {

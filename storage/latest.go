@@ -37,7 +37,7 @@ type reading struct {
 	time   int64 // µs since 1970
 	seq    uint64
 	number float64
-	text   []byte
+	text   *[]byte // nil: there was none; mostly so
 	known  bool
 	isText bool
 }
@@ -197,9 +197,12 @@ func (p *pairState) takeRow(row encodedRow) (full bool) {
 			continue
 		}
 		known.known, known.time, known.seq, known.isText = true, at, seq, isText
-		known.number, known.text = 0, known.text[:0]
+		known.number = 0
 		if isText {
-			known.text = append(known.text, text...)
+			if known.text == nil {
+				known.text = new([]byte)
+			}
+			*known.text = append((*known.text)[:0], text...)
 		} else {
 			known.number = math.Float64frombits(binary.BigEndian.Uint64(number))
 		}

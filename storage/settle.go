@@ -151,7 +151,7 @@ func (s *settlement) columns() (times []pgtype.Timestamptz, seqs []pgtype.Int8, 
 		times[i] = timestamp(r.time)
 		seqs[i] = pgtype.Int8{Int64: int64(r.seq), Valid: true}
 		if r.isText {
-			texts[i] = pgtype.Text{String: string(r.text), Valid: true}
+			texts[i] = pgtype.Text{String: string(*r.text), Valid: true}
 		} else {
 			vals[i] = pgtype.Float8{Float64: r.number, Valid: true}
 		}

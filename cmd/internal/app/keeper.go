@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
@@ -15,6 +16,7 @@ import (
 // It has one goroutine, from start to stop. docs/decisions/101 has the figures.
 type keeper struct {
 	renew   func() // gives connections at rest smaller stacks
+	restore func() // the runtime's own habits
 	end     chan struct{}
 	ended   chan struct{}
 	samples []metrics.Sample
@@ -31,13 +33,23 @@ const (
 	keeperQuiet = 4 << 20
 	// Less than this much more than last time is not worth it.
 	keeperSlack = 8 << 20
+
+	// keeperPercent is the runtime's GOGC: garbage is collected when half as much
+	// as is in use has been allocated.
+	keeperPercent = 50
 )
 
-// startKeeper starts a keeper.
+// startKeeper starts a keeper, and has the runtime collect garbage sooner than
+// its default, unless GOGC in the environment says when.
 func startKeeper(renew func()) *keeper {
 	k := &keeper{renew: renew, end: make(chan struct{}), ended: make(chan struct{}), samples: []metrics.Sample{
 		{Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
 	}}
+	k.restore = func() {}
+	if os.Getenv("GOGC") == "" {
+		before := debug.SetGCPercent(keeperPercent)
+		k.restore = func() { debug.SetGCPercent(before) }
+	}
 	go k.run()
 	return k
 }
@@ -46,6 +58,7 @@ func startKeeper(renew func()) *keeper {
 func (k *keeper) stop(context.Context) error {
 	close(k.end)
 	<-k.ended
+	k.restore()
 	return nil
 }
 
