@@ -129,7 +129,7 @@ func (w *Why) Verdict() (sentence, advice string) {
 			return sentence + fmt.Sprintf("; but at least %d sessions ended in the last hour, the last with %s", n, codeText(code, w.Recent[1].Reason)), codeAdvice[code]
 		}
 		if len(w.Refusals) > 0 && w.Refusals[0].Code == wire.CodeQuota.String() && w.Now.Sub(w.Refusals[0].At) < time.Hour {
-			return sentence + fmt.Sprintf("; but throttled: it sends more than its quota, last refused at %s", when(w.Refusals[0].At)),
+			return sentence + "; but throttled: it sends more than its quota, last refused at " + when(w.Refusals[0].At),
 				"mooring device quota " + w.Name + " raises it; or have the device send less"
 		}
 		if len(w.Refusals) > 0 && w.Now.Sub(w.Refusals[0].At) < time.Hour {

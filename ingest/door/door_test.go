@@ -95,6 +95,24 @@ func TestHandshakesOfAll(t *testing.T) {
 	require.Equal(t, Busy, refusal, "holds for addresses that are not limited by themselves too")
 }
 
+// What all have used up is not charged to who came too late.
+func TestRefusedForAllIsNotCharged(t *testing.T) {
+	t.Parallel()
+	d, clock := open(t, Config{Rate: 1, AddressRate: 1})
+	a := address(t, "192.0.2.1")
+	for range 10 {
+		d.Handshake(address(t, "127.0.0.1"))
+	}
+	for range 100 {
+		refusal, _ := d.Handshake(a)
+		require.Equal(t, Busy, refusal)
+	}
+	clock.turn(Burst)
+	refusal, _ := d.Handshake(a)
+	require.Equal(t, Welcome, refusal)
+	require.InDelta(t, time.Second, d.habitsOf(a).handshakes.Ahead(clock.now()), float64(time.Millisecond), "one handshake is owed, the one that was let in")
+}
+
 // Who has a /64 has 2^64 addresses.
 func TestIPv6CountsByItsNetwork(t *testing.T) {
 	t.Parallel()

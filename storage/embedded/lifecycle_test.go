@@ -112,7 +112,7 @@ func TestRolesAndSecrets(t *testing.T) {
 		return nil
 	}))
 	require.Equal(t, "127.0.0.1", ask(t, cluster.URL(), "SHOW listen_addresses"))
-	require.Equal(t, "", ask(t, cluster.URL(), "SHOW unix_socket_directories"))
+	require.Equal(t, "", ask(t, cluster.state.superuserURL(), "SHOW unix_socket_directories"))
 	require.Equal(t, "0", ask(t, cluster.state.superuserURL(), "SELECT count(*)::text FROM pg_hba_file_rules WHERE auth_method <> 'scram-sha-256'"))
 
 	stop(t, cluster)
