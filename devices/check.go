@@ -59,7 +59,7 @@ SELECT u.session, u.device,
   LEFT JOIN mooring.tokens t ON t.id = u.token
  WHERE d.id IS NULL OR d.disabled
     OR u.token IS NOT NULL AND (t.id IS NULL OR t.revoked_at IS NOT NULL OR t.expires_at <= now())
-    OR u.serial <> '' AND (d.name <> u.name OR u.expires <= extract(epoch FROM now())
+    OR u.serial <> '' AND (d.name <> u.name OR u.expires > 0 AND u.expires <= extract(epoch FROM now())
        OR EXISTS (SELECT FROM mooring.revoked_certificates c WHERE c.name = u.name AND c.serial = u.serial))`
 
 // checkSessions asks about the sessions that which yields.

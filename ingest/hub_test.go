@@ -116,6 +116,26 @@ func TestDropDevice(t *testing.T) {
 	mute.closesWith(wire.CloseDisabled, true)
 }
 
+// A certificate's revocation is that certificate's alone.
+func TestDropCertificate(t *testing.T) {
+	t.Parallel()
+	sv := serve(t, quick(), newFakeStore())
+	sv.registry.mu.Lock()
+	for _, token := range []string{"token-1", "token-2"} {
+		device := sv.registry.devices[token]
+		device.TokenID, device.Serial = 0, "a"+token[6:]
+		sv.registry.devices[token] = device
+	}
+	sv.registry.mu.Unlock()
+	d := sv.join(t, 1)
+	require.Zero(t, sv.gateway.DropCertificate(1, "a2", wire.CloseUnauthenticated), "another certificate")
+	require.Zero(t, sv.gateway.DropCertificate(2, "a1", wire.CloseUnauthenticated), "another device")
+	d.data(0, 1)
+	d.ackUpTo(1)
+	require.Equal(t, 1, sv.gateway.DropCertificate(1, "a1", wire.CloseUnauthenticated))
+	d.closesWith(wire.CloseUnauthenticated, true)
+}
+
 // A credential that was checked before its revocation and arrives after it does
 // not slip through.
 func TestDropDeviceCatchesHandshakesUnderWay(t *testing.T) {
