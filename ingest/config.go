@@ -105,6 +105,10 @@ type Config struct {
 	// batch in the store's hands and one that gathers, so a gateway holds at
 	// most 2 · Writers · MaxBatchBytes not yet committed. Defaults to 4 MiB.
 	MaxBatchBytes int
+	// AckGoal is how long the write of a large batch may take before windows are
+	// made smaller, so that acks don't take seconds when the database is the limit.
+	// Defaults to 250 ms.
+	AckGoal time.Duration
 	// Linger is how long a writer waits for more rows once it has some: fewer
 	// commits for later acks. Defaults to 0; a writer takes what gathered while
 	// its last write was under way.
@@ -174,6 +178,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.RestAfter, 2*time.Second)
 	orDefault(&c.Writers, 2)
 	orDefault(&c.MaxBatchBytes, 4<<20)
+	orDefault(&c.AckGoal, 250*time.Millisecond)
 	orDefault(&c.WriteTimeout, 10*time.Second)
 	orDefault(&c.CloseTimeout, 2*time.Second)
 	orDefault(&c.MaxOutbox, 4096)
@@ -220,6 +225,7 @@ func (c Config) validate() error {
 	need(c.RestAfter > 0, "RestAfter", "positive", c.RestAfter)
 	need(c.Writers >= 1 && c.Writers <= 256, "Writers", "1 to 256", c.Writers)
 	need(c.MaxBatchBytes >= 64<<10 && c.MaxBatchBytes <= 1<<30, "MaxBatchBytes", "64 KiB to 1 GiB", c.MaxBatchBytes)
+	need(c.AckGoal > 0, "AckGoal", "positive", c.AckGoal)
 	need(c.Linger >= 0 && c.Linger <= time.Minute, "Linger", "0 to 1 min", c.Linger)
 	need(c.WriteTimeout > 0, "WriteTimeout", "positive", c.WriteTimeout)
 	need(c.CloseTimeout > 0, "CloseTimeout", "positive", c.CloseTimeout)

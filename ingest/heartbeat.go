@@ -32,7 +32,7 @@ func (g *Gateway) timers() {
 // is off.
 func (g *Gateway) reopenWindows() {
 	for _, sh := range g.shards {
-		if sh.shrunk.Load() == 0 || sh.pressed.Load() {
+		if sh.shrunk.Load() == 0 || sh.window() < g.cfg.Window {
 			continue
 		}
 		for _, s := range g.hub.snapshot() {

@@ -190,10 +190,7 @@ func (s *session) compose(l *letter) bool {
 // composeAck appends the one ACK that stands for all settled since the last.
 func (s *session) composeAck(l *letter) {
 	box := &s.outbox
-	window := s.gateway.cfg.Window
-	if s.shard.pressed.Load() {
-		window = 1
-	}
+	window := s.shard.window()
 	if shrunk := window < s.gateway.cfg.Window; shrunk != box.shrunk {
 		box.shrunk = shrunk
 		if shrunk {

@@ -28,6 +28,7 @@ type shard struct {
 	wake    chan struct{} // capacity 1: the gathering batch is no longer empty
 	pressed atomic.Bool   // sessions wait for room: windows are kept small
 	shrunk  atomic.Int64  // sessions that were told a small window
+	pace    pace
 
 	mu         sync.Mutex
 	gathering  *batch

@@ -19,7 +19,9 @@ func (sh *shard) run(ctx context.Context) {
 			sh.recycle(b)
 			return
 		}
-		sh.metrics.batch(b, time.Since(started))
+		took := time.Since(started)
+		sh.metrics.batch(b, took)
+		sh.pace.wrote(len(b.rows), took, sh.cfg)
 		sh.settle(b, outcome)
 		sh.recycle(b)
 	}

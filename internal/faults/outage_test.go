@@ -5,6 +5,7 @@ package faults_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -55,7 +56,7 @@ func TestFaultOutage(t *testing.T) {
 	s.Postgres.Start(t)
 	back := time.Now()
 
-	caughtUp, quick := watchDrain(s, load, back)
+	caughtUp, quick := watchDrain(t, s, load, back)
 	after := s.Server.Memory()
 	result := load.Stop()
 	require.Zero(t, result.Dropped)
@@ -80,15 +81,22 @@ func TestFaultOutage(t *testing.T) {
 // watchDrain waits until the devices have no more than two seconds' rows left.
 // It tells when that was, and since when p99 of the acks stayed under a second,
 // both since PostgreSQL was back.
-func watchDrain(s *faults.Stage, load *faults.Load, back time.Time) (caughtUp, quick time.Duration) {
+func watchDrain(t *testing.T, s *faults.Stage, load *faults.Load, back time.Time) (caughtUp, quick time.Duration) {
+	t.Helper()
 	const rate = 20_000
 	slow := time.Now()
 	var last faults.Progress
+	var all []int64
+	defer func() {
+		slices.Sort(all)
+		t.Logf("p99 of acks, each of a tenth of a second: median %d ms, most %d ms", all[len(all)/2]/1000, all[len(all)-1]/1000)
+	}()
 	deadline := time.Now().Add(20 * time.Minute)
 	for time.Now().Before(deadline) {
 		now := load.Progress()
 		if now.TimeMillis != last.TimeMillis {
 			last = now
+			all = append(all, now.RecentP99)
 			if now.RecentP99 == 0 || now.RecentP99 >= time.Second.Microseconds() {
 				slow = time.Now()
 			}
