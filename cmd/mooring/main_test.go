@@ -83,11 +83,7 @@ func startWith(t *testing.T, environment []string, args ...string) *process {
 	p.cmd.WaitDelay = 5 * time.Second
 	require.NoError(t, p.cmd.Start())
 	go func() { p.ended <- p.cmd.Wait() }()
-	t.Cleanup(func() {
-		if p.cmd.ProcessState == nil {
-			_ = p.cmd.Process.Kill()
-		}
-	})
+	t.Cleanup(func() { _ = p.cmd.Process.Kill() }) // one that has ended is left alone
 	return p
 }
 

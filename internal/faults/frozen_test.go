@@ -23,7 +23,7 @@ import (
 // tests see to that).
 func TestFaultFrozenPeers(t *testing.T) {
 	t.Parallel()
-	const peers, most = 300, 64 << 10
+	const peers, most = 300, 40 << 10
 	s := faults.Start(t, faults.Options{
 		Expect: fmt.Sprintf("%d devices that send and never read cost less than %d KiB each, connection and all, and as little in the kernel; others are acknowledged meanwhile", peers, most>>10),
 		Plain:  true,
