@@ -24,6 +24,10 @@ type Config struct {
 	Reader *storage.Reader
 	// Version of the program, for the OpenAPI document.
 	Version string
+	// Gateway is the name of the server.
+	Gateway string
+	// Gauges tells how the server does. Defaults to one that knows nothing.
+	Gauges func() Gauges
 	// Secure says that browsers come by TLS, so that the cookie may travel by
 	// nothing else.
 	Secure bool
@@ -41,6 +45,7 @@ type API struct {
 	handler http.Handler
 	streams chan struct{} // one token an answer under way
 	limits  *limits
+	figures figures
 }
 
 // maxBody bounds what a request may bring, in bytes.
@@ -53,6 +58,9 @@ func New(cfg Config) (*API, error) {
 	}
 	if cfg.Streams == 0 {
 		cfg.Streams = 8
+	}
+	if cfg.Gauges == nil {
+		cfg.Gauges = func() Gauges { return Gauges{} }
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -77,6 +85,9 @@ func New(cfg Config) (*API, error) {
 	a.addDevices()
 	a.addReadings()
 	a.addCommands()
+	a.addFleet()
+	a.addSparklines()
+	a.addWhy()
 	mux.HandleFunc("GET "+Prefix+"/docs", serveDocs)
 	mux.HandleFunc(Prefix+"/", func(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusNotFound, "no such operation: "+r.Method+" "+r.URL.Path+"; see "+Prefix+"/docs")

@@ -33,7 +33,16 @@ func (a *App) startConsole(ctx context.Context) error {
 	a.onStop("HTTP API's reader", func(context.Context) error { reader.Close(); return nil })
 	a.console, err = console.New(console.Config{
 		Devices: admin, Reader: reader, Version: ReadBuild().Version, Secure: a.cfg.TLSCert != "",
-		Streams: consoleReaders, Logger: a.logger,
+		Streams: consoleReaders, Logger: a.logger, Gateway: a.cfg.Gateway, Gauges: a.gauges,
 	})
 	return err
+}
+
+// gauges are what the console shows of the gateway.
+func (a *App) gauges() console.Gauges {
+	stats := a.gateway.Stats()
+	return console.Gauges{
+		RowsSettled: stats.RowsCommitted + stats.RowsDuplicate, RowsRefused: stats.RowsRejected,
+		BytesWaiting: stats.BytesWaiting, AckP50: stats.AckP50, AckP99: stats.AckP99,
+	}
 }
