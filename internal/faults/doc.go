@@ -36,10 +36,12 @@
 // # Processes and goroutines
 //
 // Each program runs in a process group of its own and is killed when the test
-// ends, or by the kernel when the test process dies. A Stage owns one goroutine
-// for each process, which waits for its end, and one for each server and load,
-// which watches it; all have ended when the test's cleanup is over. PostgreSQL
-// belongs to internal/pgtest, whose watchdog outlives a killed test.
+// ends, or by the kernel when the test process dies: more exactly, when the thread
+// dies that started the program, so only begin starts programs that last, on a
+// thread that it keeps (StartProgram for those that are no server). A Stage owns
+// one goroutine for each process, which waits for its end, and one for each server
+// and load, which watches it; all have ended when the test's cleanup is over.
+// PostgreSQL belongs to internal/pgtest, whose watchdog outlives a killed test.
 //
 // # Race detector
 //

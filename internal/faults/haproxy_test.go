@@ -3,7 +3,6 @@
 package faults_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -62,23 +61,13 @@ func startHAProxy(t *testing.T, one, two *faults.Server) string {
 	}
 	front := faults.FreeAddress(t)
 	config := strings.NewReplacer("FRONT", front, "ONE", one.Addr(), "TWO", two.Addr()).Replace(haproxyConfig)
-	var output bytes.Buffer
 	file := filepath.Join(pgtest.Dir(t), "haproxy.cfg") // a folder that others may enter
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o644))
 	cmd := exec.Command(path, "-db", "-f", file)
-	cmd.Stdout, cmd.Stderr = &output, &output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if os.Geteuid() == 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534} // nobody
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}} // nobody
 	}
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // it was killed
-		if t.Failed() {
-			t.Logf("haproxy said:\n%s", output.String())
-		}
-	})
+	faults.StartProgram(t, cmd)
 	return front
 }
 

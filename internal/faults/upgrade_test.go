@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -18,23 +17,14 @@ import (
 	"mooring/internal/pgtest"
 )
 
-// olderCommit is the last one whose schema is at version 3.
-const olderCommit = "bc2d9f1"
+// olderSource is the program as it was when its schema was at version 3.
+const olderSource = "testdata/schema3.tar.gz"
 
-// olderProgram builds mooring as it was then, from the repository's history.
+// olderProgram builds mooring as it was then.
 func olderProgram(t *testing.T) string {
 	t.Helper()
-	if err := exec.Command("git", "cat-file", "-e", olderCommit+"^{commit}").Run(); err != nil {
-		t.Skipf("commit %s is not here: no history, or a shallow clone", olderCommit)
-	}
-	root, err := exec.Command("git", "rev-parse", "--show-toplevel").Output()
-	require.NoError(t, err)
 	folder := t.TempDir()
-	archive := exec.Command("git", "archive", "--output", filepath.Join(folder, "source.tar"), olderCommit)
-	archive.Dir = strings.TrimSpace(string(root))
-	output, err := archive.CombinedOutput()
-	require.NoError(t, err, string(output))
-	output, err = exec.Command("tar", "-xf", filepath.Join(folder, "source.tar"), "-C", folder).CombinedOutput()
+	output, err := exec.Command("tar", "-xzf", olderSource, "-C", folder).CombinedOutput()
 	require.NoError(t, err, string(output))
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(folder, "older"), "./cmd/mooring")
 	build.Dir = folder
@@ -43,44 +33,10 @@ func olderProgram(t *testing.T) string {
 	return filepath.Join(folder, "older")
 }
 
-// olderServer is a server of the older program.
-type olderServer struct {
-	cmd    *exec.Cmd
-	output bytes.Buffer
-	ended  chan struct{}
-}
-
-func startOlder(t *testing.T, program, address, database string) *olderServer {
+func startOlder(t *testing.T, program, address, database string) *faults.Program {
 	t.Helper()
-	o := &olderServer{ended: make(chan struct{})}
-	o.cmd = exec.Command(program, "serve", "--listen", address, "--database-url", database, "--gateway", "older",
-		"--spread", "1s", "--grace", "1s", "--heartbeat", "5s")
-	o.cmd.Stdout, o.cmd.Stderr = &o.output, &o.output
-	o.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	require.NoError(t, o.cmd.Start())
-	go func() {
-		defer close(o.ended)
-		_ = o.cmd.Wait() // how it ended is in ProcessState
-	}()
-	t.Cleanup(func() {
-		_ = o.cmd.Process.Kill()
-		<-o.ended
-		if t.Failed() {
-			t.Logf("the older server said:\n%s", o.output.String())
-		}
-	})
-	return o
-}
-
-func (o *olderServer) wait(t *testing.T) int {
-	t.Helper()
-	select {
-	case <-o.ended:
-		return o.cmd.ProcessState.ExitCode()
-	case <-time.After(faults.Patience):
-		require.FailNow(t, "the older server does not end")
-		return -1
-	}
+	return faults.StartProgram(t, exec.Command(program, "serve", "--listen", address, "--database-url", database, "--gateway", "older",
+		"--spread", "1s", "--grace", "1s", "--heartbeat", "5s"))
 }
 
 // A rolling upgrade: the newest program brings the schema up to date while the
@@ -125,12 +81,14 @@ func TestFaultOperatorMigration(t *testing.T) {
 	require.Less(t, load.Stall(), 5*time.Second)
 	s.Figure(fmt.Sprintf("schema %s to %s; the new server served after %.1f s; longest stall of the older one's devices %.1f s (small tables)",
 		from, to, took.Seconds(), load.Stall().Seconds()))
-	require.NoError(t, server.cmd.Process.Signal(syscall.SIGTERM))
-	require.Zero(t, server.wait(t), "the older server ends in good order on the newer schema")
+	server.Signal(syscall.SIGTERM)
+	ended, code, _ := server.Wait()
+	require.Zero(t, code, "the older server ends in good order on the newer schema, and not with: %s", ended)
 
 	again := startOlder(t, older, address, s.DatabaseURL)
-	require.NotZero(t, again.wait(t))
-	require.Contains(t, again.output.String(), "newer")
+	_, code, output := again.Wait()
+	require.NotZero(t, code)
+	require.Contains(t, output, "newer")
 	s.Injected("older program on the newer schema")
 	both.AwaitAcked(500)
 	s.Verdict()
