@@ -43,12 +43,13 @@ var layers = []layer{
 	{folder: "devices", may: []string{"wire"}, mayInTest: []string{"migrations", "internal/pgtest"}},
 	// Starting Postgres is no business of whoever writes to it, nor the other way round.
 	{folder: "storage/embedded", mayInTest: []string{"internal/pgtest"}},
-	{folder: "storage", may: []string{"wire"}, mayInTest: []string{"migrations", "internal/pgtest"}},
+	{folder: "storage", may: []string{"wire"}, mayInTest: []string{"migrations", "internal/deploy", "internal/pgtest"}},
 	// People's view of devices and readings; it knows no gateway.
 	{folder: "console", may: []string{"devices", "storage", "wire"}, mayInTest: []string{"migrations", "internal/pgtest"}},
 	{folder: "internal/archtest"},
 	{folder: "internal/conformance", may: []string{"wire"}, mayInTest: []string{"ingest"}},
-	{folder: "internal/deploytest"},
+	{folder: "internal/deploy"},
+	{folder: "internal/deploytest", mayInTest: []string{"internal/deploy", "internal/pgtest"}},
 	// What it tests are the programs, which it builds and runs.
 	{folder: "internal/faults", may: []string{"internal/faults/proxy", "internal/pgtest", "storage/embedded", "wire"}},
 	{folder: "internal/pgtest", may: []string{"storage/embedded", "migrations"}},

@@ -30,7 +30,7 @@ func load(t *testing.T, environment map[string]string, profiles ...string) (*typ
 
 func mustLoad(t *testing.T, profiles ...string) *types.Project {
 	t.Helper()
-	project, err := load(t, map[string]string{"POSTGRES_PASSWORD": secret}, profiles...)
+	project, err := load(t, map[string]string{"POSTGRES_PASSWORD": secret, "GRAFANA_READER_PASSWORD": secret, "GRAFANA_PASSWORD": secret}, profiles...)
 	require.NoError(t, err)
 	return project
 }
@@ -45,7 +45,7 @@ func TestSecretIsRequired(t *testing.T) {
 
 func TestNoLiteralSecrets(t *testing.T) {
 	t.Parallel()
-	project := mustLoad(t, "demo")
+	project := mustLoad(t, "demo", "monitoring")
 	confidential := regexp.MustCompile(`(?i)password|secret|token$|_key$`)
 	seen := 0
 	for _, service := range project.Services {
@@ -60,13 +60,14 @@ func TestNoLiteralSecrets(t *testing.T) {
 			require.NotRegexp(t, `://[^/@]*:[^/@]*@`, *value, "%s of %s holds a password", name, service.Name)
 		}
 	}
-	require.GreaterOrEqual(t, seen, 3)
+	require.GreaterOrEqual(t, seen, 8)
 }
 
 func TestProfiles(t *testing.T) {
 	t.Parallel()
 	require.ElementsMatch(t, []string{"postgres", "mooring"}, mustLoad(t).ServiceNames())
 	require.ElementsMatch(t, []string{"postgres", "mooring", "tokens", "fleet"}, mustLoad(t, "demo").ServiceNames())
+	require.ElementsMatch(t, []string{"postgres", "mooring", "reader", "prometheus", "grafana"}, mustLoad(t, "monitoring").ServiceNames())
 }
 
 func TestHealthAndOrder(t *testing.T) {
@@ -91,7 +92,7 @@ var pinned = regexp.MustCompile(`^[a-z0-9./-]+:(v?[0-9]+\.[0-9]+[a-z0-9.-]*|nonr
 
 func TestImagesArePinned(t *testing.T) {
 	t.Parallel()
-	for _, service := range mustLoad(t, "demo").Services {
+	for _, service := range mustLoad(t, "demo", "monitoring").Services {
 		if service.Build != nil {
 			require.Equal(t, "mooring:local", service.Image)
 			continue
