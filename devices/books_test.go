@@ -81,7 +81,8 @@ func TestBooks(t *testing.T) {
 				t.Helper()
 				id := openSession(t, r, d)
 				end(false, SessionCounts{})(t, r, conn, d, id)
-				_, err := conn.Exec(t.Context(), `UPDATE mooring.sessions SET disconnected_at = disconnected_at - interval '1 year'`)
+				_, err := conn.Exec(t.Context(), `UPDATE mooring.sessions SET
+					connected_at = connected_at - y, disconnected_at = disconnected_at - y, replaced_at = replaced_at - y FROM (VALUES (interval '1 year')) AS v (y)`)
 				require.NoError(t, err)
 				require.NoError(t, r.tidy(t.Context()))
 				require.Equal(t, 1, scan[int](t, conn, `SELECT count(*) FROM mooring.sessions`))

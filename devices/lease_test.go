@@ -83,12 +83,11 @@ func TestTwoServersOfOneNameLeaveEachOtherAlone(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	admin, conn := openAdmin(t, url), sql(t, url)
-	d := add(t, admin, "a").Device
 	short := func(c *Config) { c.Lease = time.Second }
 	first := openRegistry(t, url, short)
-	openSession(t, first, d)
+	openSession(t, first, add(t, admin, "a").Device)
 	second := openRegistry(t, url, short)
-	openSession(t, second, d)
+	openSession(t, second, add(t, admin, "b").Device)
 	renewed := func() bool {
 		return scan[bool](t, conn, `SELECT every(lease_until > started_at + interval '4 seconds') FROM mooring.gateways`)
 	}
@@ -103,9 +102,9 @@ func TestAGatewayThatWasTakenForDeadOpensItsSessionsAgain(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	admin, conn := openAdmin(t, url), sql(t, url)
-	d := add(t, admin, "a").Device
+	a, b := add(t, admin, "a").Device, add(t, admin, "b").Device
 	r := openRegistry(t, url, func(c *Config) { c.Lease, c.FlushEvery = 3*time.Second, 100*time.Millisecond })
-	live, gone := openSession(t, r, d), openSession(t, r, d)
+	live, gone := openSession(t, r, a), openSession(t, r, b)
 	// As if it had been stopped for longer than its lease.
 	exec(t, conn, `UPDATE mooring.gateways SET lease_until = now() - interval '1 second' WHERE incarnation = $1`, r.incarnation)
 	openRegistry(t, url, func(c *Config) { c.Gateway = "gateway-2" })
