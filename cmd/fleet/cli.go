@@ -26,6 +26,7 @@ First steps, with a server running (mooring serve):
   fleet verify --ledger run.ledger
   fleet bench                                  (needs no server: starts its own)
   fleet replay recorded.csv --device roadside --token … --time Date,Time --time-layout "2/1/2006 15:04:05"
+  fleet conform --exec 'python3 device.py {url} {token}'
 
 Exit codes: 0 all is well · 1 failed, or not all is well: rows that were not acknowledged, answers other than the protocol's, a verdict that is not clean · 2 wrong usage.`
 
@@ -40,10 +41,11 @@ const (
 type commandLine struct {
 	LogLevel slog.Level `env:"FLEET_LOG_LEVEL" default:"error" help:"debug, info, warn or error."`
 
-	Run    runCommand    `cmd:"" help:"Simulate a fleet."`
-	Verify verifyCommand `cmd:"" help:"Compare a run's ledger with what the database holds."`
-	Replay replayCommand `cmd:"" help:"Send a recorded CSV file as one device."`
-	Bench  benchCommand  `cmd:"" help:"Measure the server on this machine, beside what limits it."`
+	Run     runCommand     `cmd:"" help:"Simulate a fleet."`
+	Verify  verifyCommand  `cmd:"" help:"Compare a run's ledger with what the database holds."`
+	Replay  replayCommand  `cmd:"" help:"Send a recorded CSV file as one device."`
+	Conform conformCommand `cmd:"" help:"Hold a device program against the protocol."`
+	Bench   benchCommand   `cmd:"" help:"Measure the server on this machine, beside what limits it."`
 }
 
 // console is where a command's output goes: results to stdout, everything else
@@ -168,6 +170,7 @@ func newParser(line *commandLine, stdout, stderr io.Writer) (*kong.Kong, error) 
 			{Key: "Load", Title: "Load:"},
 			{Key: "Database", Title: "Database:"},
 			{Key: "File", Title: "File:"},
+			{Key: "Program", Title: "Program:"},
 			{Key: "Size", Title: "Size:"},
 		}),
 	)

@@ -53,6 +53,8 @@ var layers = []layer{
 	// What it tests are the programs, which it builds and runs.
 	{folder: "internal/faults", may: []string{"internal/faults/proxy", "internal/pgtest", "storage/embedded", "wire"}},
 	{folder: "internal/pgtest", may: []string{"storage/embedded", "migrations"}},
+	// Devices as their users write them.
+	{folder: "examples", may: []string{"client", "wire"}},
 	{folder: "cmd", may: []string{"cmd", "ingest", "devices", "storage", "client", "console", "wire", "migrations"}, mayInTest: []string{"internal"}},
 }
 

@@ -1,0 +1,161 @@
+package conform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Config says what Run does.
+type Config struct {
+	// Start starts the program.
+	Start Start
+	// Scenarios names those to play, as Scenarios does. Defaults to all.
+	Scenarios []string
+	// Parallel bounds how many programs run at a time. Defaults to 12, and is
+	// 3 at least.
+	Parallel int
+	// OnScenario is told when a scenario has ended, one call at a time. Defaults
+	// to nothing.
+	OnScenario func(done, all int)
+}
+
+const defaultParallel = 12
+
+// longest bounds a scenario: the start of a program, and the waits of two faults.
+const longest = startPatience + 75*time.Second
+
+// Scenarios names all scenarios.
+func Scenarios() []string {
+	names := make([]string, 0, len(scenarios))
+	for _, of := range scenarios {
+		names = append(names, of.name)
+	}
+	return names
+}
+
+// Run plays the scenarios and reports on every rule. The error says why it could
+// not: what a program does wrong is in the report.
+func Run(ctx context.Context, cfg Config) (Report, error) {
+	if cfg.Parallel == 0 {
+		cfg.Parallel = defaultParallel
+	}
+	cfg.Parallel = max(cfg.Parallel, backoffPrograms)
+	chosen, err := choose(cfg.Scenarios)
+	if err != nil {
+		return Report{}, err
+	}
+	began := time.Now()
+	found, seen := newFindings(), &boots{}
+	for _, of := range chosen {
+		for _, id := range slices.Concat(of.rules, always) {
+			found.add(of.name, id, NotShown, "")
+		}
+	}
+	var (
+		players sync.WaitGroup
+		mu      sync.Mutex
+		failed  []error
+		done    int
+	)
+	room := make(chan struct{}, cfg.Parallel)
+	for _, of := range chosen {
+		programs := max(of.programs, 1)
+		for range programs {
+			room <- struct{}{} // all programs of a scenario at once, or none
+		}
+		players.Go(func() {
+			err := play(ctx, of, cfg.Start, found, seen)
+			for range programs {
+				<-room
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				failed = append(failed, fmt.Errorf("%s: %w", of.name, err))
+			}
+			if done++; cfg.OnScenario != nil {
+				cfg.OnScenario(done, len(chosen))
+			}
+		})
+	}
+	players.Wait()
+	if err := errors.Join(failed...); err != nil {
+		return Report{}, err
+	}
+	if ctx.Err() != nil {
+		return Report{}, context.Cause(ctx)
+	}
+	seen.judge(found)
+	return newReport(found.list(), time.Since(began)), nil
+}
+
+func choose(names []string) ([]scenario, error) {
+	if len(names) == 0 {
+		return scenarios, nil
+	}
+	var chosen []scenario
+	for _, name := range names {
+		at := slices.IndexFunc(scenarios, func(of scenario) bool { return of.name == name })
+		if at < 0 {
+			return nil, fmt.Errorf("there is no scenario %q, but %q", name, Scenarios())
+		}
+		chosen = append(chosen, scenarios[at])
+	}
+	return chosen, nil
+}
+
+// play plays one scenario with as many programs as it takes.
+func play(ctx context.Context, of scenario, start Start, found *findings, seen *boots) error {
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	var stages []*stage
+	var players sync.WaitGroup
+	defer func() {
+		players.Wait()
+		for _, s := range stages {
+			s.close()
+		}
+	}()
+	for range max(of.programs, 1) {
+		s, err := newStage(ctx, of.name, found, seen)
+		if err != nil {
+			return err
+		}
+		stages = append(stages, s)
+		if err := s.open(start); err != nil {
+			return err
+		}
+		players.Go(func() { of.play(s) })
+	}
+	players.Wait()
+	if len(stages) > 1 {
+		judgeSpread(stages)
+	}
+	return nil
+}
+
+// boots are the boot_ids of all programs that were started.
+type boots struct {
+	mu  sync.Mutex
+	all []uint32
+}
+
+func (b *boots) add(boot uint32) {
+	b.mu.Lock()
+	b.all = append(b.all, boot)
+	b.mu.Unlock()
+}
+
+// judge looks for one that came twice.
+func (b *boots) judge(found *findings) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	slices.Sort(b.all)
+	if different := slices.Compact(slices.Clone(b.all)); len(different) < len(b.all) {
+		found.add("all", ruleBootID, Broken, fmt.Sprintf("%d starts had %d different boot_ids", len(b.all), len(different)))
+	}
+}

@@ -1,0 +1,128 @@
+package conform
+
+import (
+	"time"
+
+	"mooring/wire"
+)
+
+// playReconnects breaks the line with rows unacknowledged, and closes it with all
+// of them acknowledged (PROTOCOL §8.1, §8.3).
+func playReconnects(s *stage) {
+	mine := []string{ruleResend, ruleKeeps, ruleForgets, ruleSameRow, ruleRetry, ruleGoesOn, ruleBootID, ruleFinal}
+	l := s.begin(scenario{rules: mine}, 3)
+	if l == nil {
+		return
+	}
+	// The first frame is settled, its first row by a refusal for good.
+	first := l.sent()[0]
+	l.ack(first.next, 16, wire.Reject{Seq: first.seq, N: 1, Channel: wire.WholeRow, Code: wire.CodeType})
+	s.pass(crossing)
+	s.settle(first.next)
+	behind := l.next()
+	l.drop()
+
+	second := s.accept(spread*time.Second + patience)
+	if second == nil {
+		s.broken(ruleRetry, "the program did not come back within %s of a broken line", millis(patience))
+		s.none([]string{ruleResend, ruleKeeps, ruleForgets, ruleSameRow, ruleGoesOn, ruleBootID, ruleFinal}, "it did not come back")
+		return
+	}
+	s.keptAs(ruleRetry, "%s after the line broke", millis(second.born.Sub(l.ended)))
+	second.welcome(nil)
+	if !s.enough(second, mine[:4], 1) {
+		return
+	}
+	s.judge(ruleResend, second.sent()[0].seq == first.next,
+		"row %d was the oldest unsettled one; the program began with row %d", first.next, second.sent()[0].seq)
+	s.until(patience, func() bool { return second.nextLocked() >= behind || second.over })
+	s.judgeKeeps(second, first.next, behind)
+	s.judge(ruleFinal, second.sent()[0].seq > first.seq, "row %d was refused with TYPE and came again", first.seq)
+
+	// Everything is settled, and the close is one of class R.
+	next := second.ackAll(0)
+	s.pass(crossing)
+	next = max(next, second.ackAll(0)) // what was under way
+	s.pass(crossing)
+	s.settle(next)
+	second.close(wire.CloseDrain)
+	third := s.accept(spread*time.Second + patience)
+	if third == nil {
+		s.broken(ruleRetry, "the program did not come back within %s of a close with 4000", millis(patience))
+		return
+	}
+	third.welcome(nil)
+	if !s.enough(third, []string{ruleForgets}, 1) {
+		return
+	}
+	from := third.sent()[0].seq
+	s.judge(ruleForgets, from >= next, "rows before %d were acknowledged; the program began with row %d", next, from)
+	s.judge(ruleGoesOn, from >= next, "numbers begin at %d after %d", from, next)
+	s.mu.Lock()
+	booted := s.hasBoot
+	s.mu.Unlock()
+	if booted {
+		s.kept(ruleBootID)
+	} else {
+		s.notShown(ruleBootID, "it sends no boot_id, which is optional")
+	}
+}
+
+// judgeKeeps looks for rows that were sent before and did not come again.
+func (s *stage) judgeKeeps(l *line, from, behind uint64) {
+	expected := from
+	for _, frame := range l.sent() {
+		if frame.seq > expected && expected < behind {
+			s.broken(ruleKeeps, "rows %d to %d were not sent again", expected, min(frame.seq, behind)-1)
+			return
+		}
+		expected = max(expected, frame.next)
+	}
+	s.judge(ruleKeeps, expected >= behind, "rows %d to %d were not sent again within %s", expected, behind-1, millis(patience))
+}
+
+// playGoAway announces a restart with rows unacknowledged (PROTOCOL §9.3).
+func playGoAway(s *stage) {
+	const grace, slotMin, slotMax = 6 * time.Second, 2 * time.Second, 4 * time.Second
+	mine := []string{ruleGoAwayStops, ruleGoAwayLeaves, ruleGoAwaySlot}
+	l := s.begin(scenario{rules: mine}, 1)
+	if l == nil {
+		return
+	}
+	l.ackAll(16) // progress
+	if !s.enough(l, mine, 2) {
+		return
+	}
+	l.notice(wire.Notice{
+		Kind: wire.NoticeGoAway, Code: wire.CloseDrain, Text: "the server restarts",
+		GraceMillis: int(grace / time.Millisecond), MinMillis: int(slotMin / time.Millisecond), MaxMillis: int(slotMax / time.Millisecond),
+	})
+	s.pass(crossing)
+	before := len(l.sent())
+	waited := l.alive()
+	s.pass(2 * time.Second)
+	after := len(l.sent())
+	s.judge(ruleGoAwayStops, after == before, "%d frames came later than %s after GOAWAY", after-before, millis(crossing))
+	l.ackAll(16)
+	s.until(3*time.Second, func() bool { return l.over })
+	s.mu.Lock()
+	over, code := l.over, l.code
+	s.mu.Unlock()
+	switch {
+	case !waited:
+		s.broken(ruleGoAwayLeaves, "it closed at once (%d), with acks outstanding", code)
+	case !over:
+		s.broken(ruleGoAwayLeaves, "it did not close within 3 s of its last ack")
+		l.close(wire.CloseDrain)
+	default:
+		s.measure(ruleGoAwayLeaves, code == 1000, "closed with %d", code)
+	}
+	next := s.accept(slotMax + patience)
+	if next == nil {
+		s.broken(ruleGoAwaySlot, "the program did not come back within %s", millis(slotMax+patience))
+		return
+	}
+	came := next.born.Sub(l.ended)
+	s.measure(ruleGoAwaySlot, came >= slotMin-100*time.Millisecond && came <= slotMax+slack,
+		"came back after %s, the slot was 2 s to 4 s", millis(came))
+}
