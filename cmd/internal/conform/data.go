@@ -2,6 +2,8 @@ package conform
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"mooring/wire"
@@ -74,15 +76,16 @@ func (l *line) rows(head wire.DataHead, layout *wire.Layout, now time.Time) ([]s
 		if row.Time < oldest || row.Time > newest {
 			l.stage.broken(ruleTimes, "row %d is of %s", row.Seq, time.UnixMicro(row.Time).UTC().Format(time.RFC3339))
 		}
-		text := layout.Name
+		var text strings.Builder
+		text.WriteString(layout.Name)
 		if !head.ServerTime { // else the server gives the time, another one each time
-			text += fmt.Sprint(" ", row.Time)
+			fmt.Fprint(&text, " ", row.Time)
 		}
 		for i := range row.Values {
 			value := &row.Values[i]
-			text += fmt.Sprintf(" %d:%v%s", value.Kind, value.Number, value.Text)
+			fmt.Fprintf(&text, " %d:%v%s", value.Kind, value.Number, value.Text)
 		}
-		texts = append(texts, text)
+		texts = append(texts, text.String())
 	}
 	if err := l.decoder.Err(); err != nil {
 		return nil, fmt.Errorf("DATA: %w", err)
@@ -95,17 +98,14 @@ func (l *line) rows(head wire.DataHead, layout *wire.Layout, now time.Time) ([]s
 func (l *line) judgeOrder(got dataFrame) {
 	s := l.stage
 	s.mu.Lock()
-	last, any := uint64(0), len(l.data) > 0
-	if any {
+	last, before := uint64(0), len(l.data) > 0
+	if before {
 		last = l.data[len(l.data)-1].next
 	}
 	settled := s.settled
 	s.mu.Unlock()
-	if any {
-		s.judge(ruleRising, got.seq >= last, "on connection %d", l.number)
-		if got.seq < last {
-			s.broken(ruleRising, "row %d came after row %d, on one connection", got.seq, last-1)
-		}
+	if before {
+		s.judge(ruleRising, got.seq >= last, "row %d came after row %d, on connection %d", got.seq, last-1, l.number)
 	}
 	if got.seq < settled && !s.sameNumbers(got) {
 		s.broken(ruleGoesOn, "numbers begin at %d again after %d", got.seq, settled-1)
@@ -153,9 +153,9 @@ func (l *line) allowed(now time.Time) int {
 	if now.Sub(l.welcomed) < crossing {
 		most = framesBeforeWelcome
 	}
-	for i := len(l.limits) - 1; i >= 0; i-- {
-		most = max(most, l.limits[i].window)
-		if now.Sub(l.limits[i].at) > crossing {
+	for _, announced := range slices.Backward(l.limits) {
+		most = max(most, announced.window)
+		if now.Sub(announced.at) > crossing {
 			break // it held at the crossing's beginning; those before did not
 		}
 	}

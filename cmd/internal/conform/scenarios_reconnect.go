@@ -83,7 +83,7 @@ func (s *stage) judgeKeeps(l *line, from, behind uint64) {
 
 // playGoAway announces a restart with rows unacknowledged (PROTOCOL §9.3).
 func playGoAway(s *stage) {
-	const grace, slotMin, slotMax = 6 * time.Second, 2 * time.Second, 4 * time.Second
+	const grace, earliest, latest = 6 * time.Second, 2 * time.Second, 4 * time.Second
 	mine := []string{ruleGoAwayStops, ruleGoAwayLeaves, ruleGoAwaySlot}
 	l := s.begin(scenario{rules: mine}, 1)
 	if l == nil {
@@ -95,7 +95,7 @@ func playGoAway(s *stage) {
 	}
 	l.notice(wire.Notice{
 		Kind: wire.NoticeGoAway, Code: wire.CloseDrain, Text: "the server restarts",
-		GraceMillis: int(grace / time.Millisecond), MinMillis: int(slotMin / time.Millisecond), MaxMillis: int(slotMax / time.Millisecond),
+		GraceMillis: int(grace / time.Millisecond), MinMillis: int(earliest / time.Millisecond), MaxMillis: int(latest / time.Millisecond),
 	})
 	s.pass(crossing)
 	before := len(l.sent())
@@ -117,12 +117,12 @@ func playGoAway(s *stage) {
 	default:
 		s.measure(ruleGoAwayLeaves, code == 1000, "closed with %d", code)
 	}
-	next := s.accept(slotMax + patience)
+	next := s.accept(latest + patience)
 	if next == nil {
-		s.broken(ruleGoAwaySlot, "the program did not come back within %s", millis(slotMax+patience))
+		s.broken(ruleGoAwaySlot, "the program did not come back within %s", millis(latest+patience))
 		return
 	}
 	came := next.born.Sub(l.ended)
-	s.measure(ruleGoAwaySlot, came >= slotMin-100*time.Millisecond && came <= slotMax+slack,
+	s.measure(ruleGoAwaySlot, came >= earliest-100*time.Millisecond && came <= latest+slack,
 		"came back after %s, the slot was 2 s to 4 s", millis(came))
 }

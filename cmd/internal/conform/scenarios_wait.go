@@ -3,6 +3,7 @@ package conform
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"mooring/wire"
@@ -64,20 +65,20 @@ func judgeSpread(stages []*stage) {
 		return
 	}
 	together := true
-	shown := ""
+	var shown strings.Builder
 	for i := range shared {
 		low, high := s.waits[i], s.waits[i]
 		for _, other := range stages {
 			low, high = min(low, other.waits[i]), max(high, other.waits[i])
 		}
 		together = together && high-low < alike
-		shown += fmt.Sprintf(" %.2f–%.2f", low, high)
+		fmt.Fprintf(&shown, " %.2f–%.2f", low, high)
 	}
 	if shared < 3 && together {
-		s.notShown(ruleBackoffSpread, "only %d waits were seen:%s of the longest allowed", shared, shown)
+		s.notShown(ruleBackoffSpread, "only %d waits were seen:%s of the longest allowed", shared, shown.String())
 		return
 	}
-	s.measure(ruleBackoffSpread, !together, "waits of %d programs, in parts of the longest allowed:%s", len(stages), shown)
+	s.measure(ruleBackoffSpread, !together, "waits of %d programs, in parts of the longest allowed:%s", len(stages), shown.String())
 }
 
 // staysAway watches for attempts after then.

@@ -78,8 +78,7 @@ func newStage(ctx context.Context, name string, found *findings, seen *boots) (*
 
 // open starts the program and serves it.
 func (s *stage) open(start Start) error {
-	s.workers.Add(1)
-	go s.serve()
+	s.workers.Go(s.serve)
 	program, err := start(s.ctx, "ws://"+s.listener.Addr().String()+wire.StreamPath, s.token)
 	if err != nil {
 		return err
@@ -150,10 +149,9 @@ func (s *stage) until(limit time.Duration, what func() bool) bool {
 	}
 }
 
-// pass lets time go by; false: the scenario's time is over.
-func (s *stage) pass(span time.Duration) bool {
+// pass lets time go by.
+func (s *stage) pass(span time.Duration) {
 	s.until(span, func() bool { return false })
-	return s.ctx.Err() == nil
 }
 
 // silence ends answers to what a program asks to see whether the line lives.
@@ -204,17 +202,12 @@ func (s *stage) attemptsSince(then time.Time) int {
 
 // serve accepts until the listener is closed.
 func (s *stage) serve() {
-	defer s.workers.Done()
 	for {
 		conn, err := s.listener.Accept()
 		if err != nil {
 			return
 		}
-		s.workers.Add(1)
-		go func() {
-			defer s.workers.Done()
-			s.greet(conn)
-		}()
+		s.workers.Go(func() { s.greet(conn) })
 	}
 }
 
