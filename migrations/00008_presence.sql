@@ -45,9 +45,12 @@ ALTER TABLE mooring.sessions ADD CONSTRAINT sessions_in_order
 
 -- News of presence are the numbers of the devices that it may have changed of.
 -- +goose StatementBegin
-CREATE FUNCTION mooring.sessions_opened() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION mooring.sessions_opened() RETURNS trigger LANGUAGE plpgsql
+-- Plans are kept while the table grows: they must not be those of a small one.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     at timestamptz;
+    link record;
 BEGIN
     -- One after the other, also on several servers; each statement below sees
     -- what was committed by the time it begins.
@@ -55,35 +58,35 @@ BEGIN
     -- The neighbours in number: the session before, and, where a server drew its
     -- numbers earlier than another one and comes later, those behind. In the
     -- order in which servers write the ends of sessions.
-    PERFORM FROM mooring.sessions s
-      WHERE s.id IN (
-            SELECT n.id FROM (SELECT device_id, min(id) AS first FROM opened GROUP BY device_id) o
-             CROSS JOIN LATERAL (
-                   (SELECT x.id FROM mooring.sessions x WHERE x.device_id = o.device_id AND x.id < o.first ORDER BY x.id DESC LIMIT 1)
-                   UNION ALL
-                   (SELECT x.id FROM mooring.sessions x WHERE x.device_id = o.device_id AND x.id > o.first)) n
-             WHERE NOT EXISTS (SELECT FROM opened WHERE opened.id = n.id))
-      ORDER BY s.id FOR NO KEY UPDATE;
+    PERFORM FROM (
+        SELECT n.id FROM (SELECT device_id, min(id) AS first FROM opened GROUP BY device_id) o
+         CROSS JOIN LATERAL (
+               (SELECT x.id FROM mooring.sessions x WHERE x.device_id = o.device_id AND x.id < o.first ORDER BY x.id DESC LIMIT 1)
+               UNION ALL
+               (SELECT x.id FROM mooring.sessions x WHERE x.device_id = o.device_id AND x.id > o.first)) n
+         ORDER BY n.id) n
+     CROSS JOIN LATERAL (SELECT FROM mooring.sessions s WHERE s.id = n.id FOR NO KEY UPDATE) locked;
     -- Servers' clocks differ. What counts is that no session begins before the
     -- one before has begun, and ended if it has, nor in the future.
     at := clock_timestamp();
-    WITH chain AS (
-        SELECT s.id, s.device_id, s.connected_at, s.replaced_at,
-               greatest(max(CASE WHEN s.id < o.first THEN s.connected_at ELSE least(s.connected_at, at) END) OVER up_to,
-                        max(least(s.disconnected_at, at)) FILTER (WHERE s.disconnected_at IS NOT NULL) OVER before) AS began
-          FROM (SELECT device_id, min(id) AS first FROM opened GROUP BY device_id) o
-         CROSS JOIN LATERAL (
-               (SELECT x.* FROM mooring.sessions x WHERE x.device_id = o.device_id AND x.id < o.first ORDER BY x.id DESC LIMIT 1)
-               UNION ALL
-               (SELECT x.* FROM mooring.sessions x WHERE x.device_id = o.device_id AND x.id >= o.first)) s
-        WINDOW up_to AS (PARTITION BY s.device_id ORDER BY s.id),
-               before AS (PARTITION BY s.device_id ORDER BY s.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
-    ), linked AS (
-        SELECT c.*, lead(c.began) OVER (PARTITION BY c.device_id ORDER BY c.id) AS next FROM chain c
-    )
-    UPDATE mooring.sessions s SET connected_at = l.began, replaced_at = l.next
-      FROM linked l
-     WHERE s.id = l.id AND (l.began <> l.connected_at OR l.next IS DISTINCT FROM l.replaced_at);
+    FOR link IN
+        SELECT * FROM (
+            SELECT c.*, lead(c.began) OVER (PARTITION BY c.device_id ORDER BY c.id) AS next
+              FROM (
+                SELECT s.id, s.device_id, s.connected_at, s.replaced_at,
+                       greatest(max(CASE WHEN s.id < o.first THEN s.connected_at ELSE least(s.connected_at, at) END) OVER up_to,
+                                max(least(s.disconnected_at, at)) FILTER (WHERE s.disconnected_at IS NOT NULL) OVER before) AS began
+                  FROM (SELECT device_id, min(id) AS first FROM opened GROUP BY device_id) o
+                 CROSS JOIN LATERAL (
+                       (SELECT x.* FROM mooring.sessions x WHERE x.device_id = o.device_id AND x.id < o.first ORDER BY x.id DESC LIMIT 1)
+                       UNION ALL
+                       (SELECT x.* FROM mooring.sessions x WHERE x.device_id = o.device_id AND x.id >= o.first)) s
+                WINDOW up_to AS (PARTITION BY s.device_id ORDER BY s.id),
+                       before AS (PARTITION BY s.device_id ORDER BY s.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) c) l
+         WHERE l.began <> l.connected_at OR l.next IS DISTINCT FROM l.replaced_at
+    LOOP
+        UPDATE mooring.sessions s SET connected_at = link.began, replaced_at = link.next WHERE s.id = link.id;
+    END LOOP;
     PERFORM pg_notify('mooring_presence', string_agg(device_id::text, ','))
        FROM (SELECT device_id, row_number() OVER () / 500 AS portion FROM (SELECT DISTINCT device_id FROM opened) devices) numbered
       GROUP BY portion;
