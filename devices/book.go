@@ -247,12 +247,24 @@ func (b *book) all() []int64 {
 }
 
 // live calls yield for every open session.
-func (b *book) live(yield func(id int64, device Device)) {
+func (b *book) live(yield func(id int64)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, rec := range b.records {
 		if !rec.ended {
-			yield(id, rec.device)
+			yield(id)
+		}
+	}
+}
+
+// look calls yield with the devices of those of the sessions that are open; it
+// must not keep them.
+func (b *book) look(ids []int64, yield func(id int64, device *Device)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, id := range ids {
+		if rec := b.records[id]; rec != nil && !rec.ended {
+			yield(id, &rec.device)
 		}
 	}
 }
@@ -270,13 +282,13 @@ func (b *book) suspect(device int32) bool {
 
 // takeSuspects calls yield for every open session of a suspect device, and
 // forgets the suspicion.
-func (b *book) takeSuspects(yield func(id int64, device Device)) {
+func (b *book) takeSuspects(yield func(id int64)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for device := range b.suspects {
 		for _, rec := range b.byDevice[device] {
 			if !rec.ended {
-				yield(rec.progress.Session, rec.device)
+				yield(rec.progress.Session)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package devices
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -48,42 +49,65 @@ func (r *Registry) runChecks(stop, operations context.Context) {
 	}
 }
 
-// findRevoked finds sessions whose credential is no longer good.
+// maxCheck sessions are asked about by one statement: what it is made of is kept
+// as a buffer by the connection, and is garbage of this size.
+const maxCheck = 1024
+
+// findRevoked finds sessions whose credential is no longer good; token 0: none.
 const findRevoked = `
 SELECT u.session, u.device,
-       CASE WHEN d.id IS NULL OR d.disabled THEN 0 ELSE COALESCE(u.token, 0) END,
+       CASE WHEN d.id IS NULL OR d.disabled THEN 0 ELSE u.token END,
        CASE WHEN d.id IS NULL OR d.disabled THEN '' ELSE u.serial END,
        COALESCE(d.disabled, false)
   FROM unnest($1::int8[], $2::int4[], $3::int8[], $4::text[], $5::text[], $6::int8[]) AS u (session, device, token, name, serial, expires)
   LEFT JOIN mooring.devices d ON d.id = u.device
   LEFT JOIN mooring.tokens t ON t.id = u.token
  WHERE d.id IS NULL OR d.disabled
-    OR u.token IS NOT NULL AND (t.id IS NULL OR t.revoked_at IS NOT NULL OR t.expires_at <= now())
+    OR u.token <> 0 AND (t.id IS NULL OR t.revoked_at IS NOT NULL OR t.expires_at <= now())
     OR u.serial <> '' AND (d.name <> u.name OR u.expires > 0 AND u.expires <= extract(epoch FROM now())
        OR EXISTS (SELECT FROM mooring.revoked_certificates c WHERE c.name = u.name AND c.serial = u.serial))`
 
+// checked is what a statement asks with, column by column.
+type checked struct {
+	sessions        []int64
+	devices         []int32
+	tokens, expires []int64
+	names, serials  []string
+}
+
+func (c *checked) add(id int64, device *Device) {
+	c.sessions, c.devices = append(c.sessions, id), append(c.devices, device.ID)
+	c.tokens, c.expires = append(c.tokens, device.TokenID), append(c.expires, device.Expires)
+	c.names, c.serials = append(c.names, device.Name), append(c.serials, device.Serial)
+}
+
+func (c *checked) clear() {
+	c.sessions, c.devices, c.tokens, c.expires = c.sessions[:0], c.devices[:0], c.tokens[:0], c.expires[:0]
+	c.names, c.serials = c.names[:0], c.serials[:0]
+}
+
 // checkSessions asks about the sessions that which yields.
-func (r *Registry) checkSessions(ctx context.Context, which func(yield func(id int64, device Device))) error {
-	var sessions []int64
-	var devices []int32
-	var tokens []*int64
-	var names, serials []string
-	var expires []int64
-	which(func(id int64, device Device) {
-		sessions, devices = append(sessions, id), append(devices, device.ID)
-		if device.TokenID != 0 {
-			tokens = append(tokens, &device.TokenID)
-		} else {
-			tokens = append(tokens, nil)
+func (r *Registry) checkSessions(ctx context.Context, which func(yield func(id int64))) error {
+	var ids []int64
+	which(func(id int64) { ids = append(ids, id) })
+	var asked checked
+	for some := range slices.Chunk(ids, maxCheck) {
+		asked.clear()
+		r.book.look(some, asked.add)
+		if err := r.checkSome(ctx, &asked); err != nil {
+			return err
 		}
-		names, serials, expires = append(names, device.Name), append(serials, device.Serial), append(expires, device.Expires)
-	})
-	if len(sessions) == 0 {
+	}
+	return nil
+}
+
+func (r *Registry) checkSome(ctx context.Context, asked *checked) error {
+	if len(asked.sessions) == 0 { // they have ended meanwhile
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(withPurpose(ctx, "check sessions"), r.config.Wait)
 	defer cancel()
-	rows, err := r.pool.Query(ctx, findRevoked, sessions, devices, tokens, names, serials, expires)
+	rows, err := r.pool.Query(ctx, findRevoked, asked.sessions, asked.devices, asked.tokens, asked.names, asked.serials, asked.expires)
 	if err != nil {
 		return err
 	}

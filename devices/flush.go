@@ -8,8 +8,9 @@ import (
 )
 
 const (
-	// maxFlush sessions are written by one statement: some 50 ms of Postgres' time.
-	maxFlush = 4096
+	// maxFlush sessions are written by one statement: some 12 ms of Postgres' time.
+	// What it is made of stays with the connection as a buffer.
+	maxFlush = 1024
 	// An end waits this long for others: people look at presence, and they can't
 	// tell a tenth of a second.
 	endDelay = 50 * time.Millisecond

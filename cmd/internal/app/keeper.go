@@ -22,17 +22,25 @@ type keeper struct {
 	samples []metrics.Sample
 
 	allocated uint64    // bytes ever, at the last look
-	tidied    uint64    // bytes resident after the last tidying; 0: there was none
+	tidied    uint64    // bytes resident after the last tidying, or at the start
+	calm      int       // looks in a row at which it was quiet
 	before    time.Time // not to be tidied before
 }
 
 const (
-	keeperLook  = 2 * time.Second
-	keeperPause = 30 * time.Second // between two tidyings: each costs some ms for 1,000 connections
-	// The server is quiet while it allocates less than this between two looks.
+	keeperLook = 2 * time.Second
+	// The server is quiet while it allocates less than this between two looks, and
+	// has been for long enough after so many: connections are at rest by then.
 	keeperQuiet = 4 << 20
-	// Less than this much more than last time is not worth it.
-	keeperSlack = 8 << 20
+	keeperCalm  = 2
+	// Tidying up takes some 20 ms for 1,000 connections. The next time is not
+	// before so much, and not before so many times as long as it took.
+	keeperPause = 5 * time.Second
+	keeperShare = 30
+	// Less than a part of what is resident, and this, on top of last time's is not
+	// worth it.
+	keeperPart  = 25
+	keeperSlack = 4 << 20
 
 	// keeperPercent is the runtime's GOGC: garbage is collected when half as much
 	// as is in use has been allocated.
@@ -50,6 +58,7 @@ func startKeeper(renew func()) *keeper {
 		before := debug.SetGCPercent(keeperPercent)
 		k.restore = func() { debug.SetGCPercent(before) }
 	}
+	k.allocated, k.tidied = k.read()
 	go k.run()
 	return k
 }
@@ -87,17 +96,22 @@ func (k *keeper) read() (allocated, resident uint64) {
 
 // due decides whether it is time to tidy up.
 func (k *keeper) due(now time.Time, allocated, resident uint64) bool {
-	quiet := allocated-k.allocated < keeperQuiet
+	if allocated-k.allocated < keeperQuiet {
+		k.calm++
+	} else {
+		k.calm = 0
+	}
 	k.allocated = allocated
-	return quiet && !now.Before(k.before) && resident > k.tidied+k.tidied/10+keeperSlack
+	return k.calm >= keeperCalm && !now.Before(k.before) && resident > k.tidied+k.tidied/keeperPart+keeperSlack
 }
 
 // tidy collects garbage twice: after the first time the runtime knows how large
 // stacks need to be, and the second returns the memory.
-func (k *keeper) tidy(now time.Time) {
+func (k *keeper) tidy(begun time.Time) {
 	runtime.GC()
 	k.renew()
 	debug.FreeOSMemory()
 	k.allocated, k.tidied = k.read()
-	k.before = now.Add(keeperPause)
+	now := time.Now()
+	k.before = now.Add(max(keeperPause, keeperShare*now.Sub(begun)))
 }
