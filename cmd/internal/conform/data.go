@@ -43,7 +43,7 @@ func (l *line) dataFrame(frame []byte, now time.Time) error {
 		named: len(head.Names) > 0, size: len(frame),
 	}
 	l.judgeOrder(got)
-	l.judgeRows(got, rows)
+	got.again = l.judgeRows(got, rows)
 
 	s.mu.Lock()
 	l.data = append(l.data, got)
@@ -102,24 +102,24 @@ func (l *line) judgeOrder(got dataFrame) {
 	if before {
 		last = l.data[len(l.data)-1].next
 	}
-	settled := s.settled
 	s.mu.Unlock()
 	if before {
 		s.judge(ruleRising, got.seq >= last, "row %d came after row %d, on connection %d", got.seq, last-1, l.number)
 	}
-	if got.seq < settled && !s.sameNumbers(got) {
-		s.broken(ruleGoesOn, "numbers begin at %d again after %d", got.seq, settled-1)
-	}
 }
 
-// judgeRows compares rows that came before with what they are now.
-func (l *line) judgeRows(got dataFrame, texts []string) {
+// judgeRows compares rows that came before with what they are now, and tells
+// whether the first one is the same.
+func (l *line) judgeRows(got dataFrame, texts []string) (same bool) {
 	s := l.stage
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, text := range texts {
 		seq := got.seq + uint64(i)
 		before, again := s.rows[seq]
+		if i == 0 {
+			same = again && before == text
+		}
 		switch {
 		case !again:
 			if len(s.rows) < maxRows {
@@ -131,19 +131,12 @@ func (l *line) judgeRows(got dataFrame, texts []string) {
 		case before == text:
 			s.kept(ruleSameRow)
 		case seq < s.settled: // another row under an old number
-			s.broken(ruleGap, "number %d stood for two different rows", seq)
+			s.broken(ruleGoesOn, "number %d stood for another row, which was acknowledged", seq)
 		default:
 			s.broken(ruleSameRow, "row %d was %q, then %q", seq, before, text)
 		}
 	}
-}
-
-// sameNumbers tells whether the frame's first row came before under its number.
-func (s *stage) sameNumbers(got dataFrame) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, there := s.rows[got.seq]
-	return there
+	return same
 }
 
 // allowed is how many frames may be unacknowledged: the largest window that held

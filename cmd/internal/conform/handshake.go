@@ -42,6 +42,10 @@ func (s *stage) handshake(in *bufio.Reader) (answer string, upgrade bool) {
 	}
 	switch {
 	case !good:
+		s.mu.Lock()
+		s.hopeless = true
+		s.touch()
+		s.mu.Unlock()
 		return "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", false
 	case refused.status != 0:
 		return fmt.Sprintf("HTTP/1.1 %d %s\r\n%sContent-Length: 0\r\nConnection: close\r\n\r\n",

@@ -57,6 +57,7 @@ type dataFrame struct {
 	layout    uint32
 	named     bool // by channel names
 	size      int
+	again     bool // its first row came before, the same
 }
 
 func (l *line) send(frame []byte) { l.socket.write(opBinary, frame) }

@@ -86,7 +86,7 @@ var rules = []Rule{
 	{ID: ruleMaxFrame, Clause: "§6.1", Text: "sends no message larger than max_frame"},
 	{ID: ruleCommand, Clause: "§6.3", Text: "answers a COMMAND with a RESULT, UNKNOWN if it does not know it"},
 	{ID: ruleThrottle, Clause: "§6.4", Text: "leaves the gap between DATA frames that THROTTLE asks for"},
-	{ID: ruleParams, Clause: "§6.4", Text: "keeps to the window that PARAMS gives"},
+	{ID: ruleParams, Clause: "§6.4", Text: "takes over the window that PARAMS gives"},
 	{ID: ruleLayoutRejected, Clause: "§6.4", Text: "sends no rows of a layout that LAYOUT_REJECTED refused"},
 	{ID: ruleNeedLayout, Clause: "§6.4, §7.2", Text: "declares the layout that NEED_LAYOUT asks for before its next rows"},
 	{ID: ruleUnknownNotice, Clause: "§6.4", Text: "ignores a NOTICE of an unknown kind"},

@@ -19,6 +19,9 @@ func playLaterVersions(s *stage) {
 	welcome := l.welcomeValues(func(w *wire.Welcome) { w.Window, w.HasNext = 1, true })
 	l.send(longer(wire.NewEncoder().Welcome(welcome)))
 	if !s.enough(l, mine, 1) {
+		if !l.alive() {
+			s.broken(ruleUnknownFields, "the program left after a WELCOME with more of them")
+		}
 		return
 	}
 	s.goesOn(l, ruleUnknownFields, func(next uint64) {
@@ -146,11 +149,13 @@ func playLayouts(s *stage) {
 	asked := time.Now()
 	l.notice(wire.Notice{Kind: wire.NoticeNeedLayout, Layout: first.layout})
 	l.ack(first.next, 16, wire.Reject{Seq: first.seq, N: first.next - first.seq, Channel: wire.WholeRow, Code: wire.CodeUnknownLayout})
+	l.acknowledge()
 	last, told := s.judgeNeedLayout(l, first.layout, asked)
 	if last == nil {
 		return
 	}
 
+	last.hold()
 	layout := last.sent()[told].layout
 	last.notice(wire.Notice{Kind: wire.NoticeLayoutRejected, Layout: layout, Channel: wire.WholeRow, Reason: wire.CodeName})
 	next := last.next()

@@ -166,7 +166,7 @@ func playFaults(s *stage) {
 		}
 		now := l.sent()[0]
 		if failures == 2 {
-			s.judgePoison(oldest.seq, now.seq, ends)
+			s.judgePoison(oldest.seq, now, ends)
 			return
 		}
 		if now.seq != oldest.seq {
@@ -179,12 +179,15 @@ func playFaults(s *stage) {
 }
 
 // judgePoison compares where the program began before and after the second close.
-func (s *stage) judgePoison(before, now uint64, ends []uint64) {
-	dropped := false
+func (s *stage) judgePoison(before uint64, first dataFrame, ends []uint64) {
+	now, dropped := first.seq, false
 	for _, end := range ends { // the frame as it was grouped on either connection
 		dropped = dropped || now == end
 	}
 	switch {
+	case now == before && !first.again:
+		s.broken(ruleGap, "number %d stands for another row than before", now)
+		s.notShown(rulePoison, "numbers were used again")
 	case now == before:
 		s.broken(rulePoison, "after two closes of class F it began with row %d again", now)
 		s.notShown(ruleGap, "no rows were given up")

@@ -18,7 +18,7 @@ const (
 	// startPatience is for a program that starts: a browser on a busy machine.
 	startPatience = 40 * time.Second
 	// patience is for a program to send its next rows.
-	patience = 15 * time.Second
+	patience = 20 * time.Second
 	// crossing is how long what a program sends may still follow what was true
 	// before: it crosses the server's frame on its way, and machines are busy.
 	crossing = 1500 * time.Millisecond
@@ -51,6 +51,7 @@ type stage struct {
 	boot     uint32
 	hasBoot  bool
 	settled  uint64 // rows before it were acknowledged, and the program surely knows
+	hopeless bool   // the handshake itself was wrong: it will be the next time
 	mute     bool   // answer no Ping, no PING
 	closed   bool
 }
@@ -182,7 +183,7 @@ func (s *stage) accept(limit time.Duration) *line {
 			next = s.lines[s.taken]
 			s.taken++
 		}
-		return next != nil
+		return next != nil || s.hopeless
 	})
 	return next
 }

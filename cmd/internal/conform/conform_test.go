@@ -1,0 +1,128 @@
+package conform
+
+import (
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// breakages are devices that break one rule, the scenario that looks at it, and the
+// rule that must say so.
+var breakages = []struct{ quirk, scenario, rule string }{
+	{"another path", "command", ruleEndpoint},
+	{"no subprotocol", "command", ruleSubprotocol},
+	{"token in the URL", "command", ruleCredential},
+	{"no token", "command", ruleCredential},
+	{"2,000 fragments", "command", ruleFragments},
+	{"no window", "window", ruleBeforeWelcome},
+	{"says nothing at first", "command", ruleFirstFrame},
+	{"no mask", "command", ruleWebSocket},
+	{"text messages", "command", ruleWebSocket},
+	{"bytes behind a frame", "command", ruleWellFormed},
+	{"chokes on more fields", "frames of later versions", ruleUnknownFields},
+	{"chokes on frames it does not know", "frames of later versions", ruleUnknownFrames},
+	{"ignores what is critical", "bad frames", ruleUnknownCritical},
+	{"ignores bad frames", "bad frames", ruleBadFrame},
+	{"HELLO behind LAYOUT", "command", ruleHelloFirst},
+	{"one boot_id for all", "failing again and again", ruleBootID},
+	{"a boot_id a connection", "reconnects", ruleBootID},
+	{"no LAYOUT", "command", ruleLayoutFirst},
+	{"LAYOUT once and for all", "two faults", ruleLayoutFirst},
+	{"times anew", "reconnects", ruleSameRow},
+	{"a clock of 1970", "command", ruleTimes},
+	{"frames of any size", "large frames", ruleMaxFrame},
+	{"no RESULT", "command", ruleCommand},
+	{"ignores THROTTLE", "throttle", ruleThrottle},
+	{"ignores PARAMS", "window", ruleParams},
+	{"sends a refused layout", "layouts", ruleLayoutRejected},
+	{"ignores NEED_LAYOUT", "layouts", ruleNeedLayout},
+	{"chokes on a notice", "frames of later versions", ruleUnknownNotice},
+	{"sends refused rows again", "reconnects", ruleFinal},
+	{"sends again when acks are late", "late acks", ruleRising},
+	{"numbers from 0", "reconnects", ruleGoesOn},
+	{"closes the gap", "two faults", ruleGap},
+	{"no window", "window", ruleWindow},
+	{"takes window 0 for none", "window", ruleWindowZero},
+	{"leaves when acks are late", "late acks", rulePatience},
+	{"forgets at a reconnect", "reconnects", ruleResend},
+	{"forgets at a reconnect", "reconnects", ruleKeeps},
+	{"forgets nothing", "reconnects", ruleForgets},
+	{"no Pong", "late acks", rulePing},
+	{"empty Pongs", "late acks", rulePing},
+	{"never takes a link for dead", "a silent server", ruleSilence},
+	{"500 Pings at once", "command", ruleControlRate},
+	{"never comes back", "reconnects", ruleRetry},
+	{"waits ten seconds", "failing again and again", ruleBackoffBound},
+	{"waits one second", "failing again and again", ruleBackoffGrows},
+	{"waits without chance", "failing again and again", ruleBackoffSpread},
+	{"comes back at once", "replaced", ruleLater},
+	{"comes back at once", "two faults", ruleFault},
+	{"comes back at once", "disabled", ruleTerminal},
+	{"comes back at once", "refused with 401", ruleUnauthorized},
+	{"comes back at once", "refused with 503", ruleRetryAfter},
+	{"sends after GOAWAY", "going away", ruleGoAwayStops},
+	{"leaves before its acks", "going away", ruleGoAwayLeaves},
+	{"ignores the slot", "going away", ruleGoAwaySlot},
+	{"comes back at once", "going away", ruleGoAwaySlot},
+	{"never gives up", "two faults", rulePoison},
+	{"gives up after one fault", "two faults", rulePoison},
+}
+
+// TestBreakages sees that the right rule flags each of these devices. They spend
+// their time waiting, so all run at once.
+func TestBreakages(t *testing.T) {
+	t.Parallel()
+	type run struct{ quirk, scenario string }
+	reports := map[run]Report{}
+	var mu sync.Mutex
+	var players sync.WaitGroup
+	for _, of := range breakages {
+		which := run{of.quirk, of.scenario}
+		if _, there := reports[which]; there {
+			continue
+		}
+		reports[which] = Report{}
+		players.Go(func() {
+			report, err := Run(t.Context(), Config{Start: quirky(of.quirk), Scenarios: []string{of.scenario}})
+			assert.NoError(t, err)
+			mu.Lock()
+			reports[which] = report
+			mu.Unlock()
+		})
+	}
+	players.Wait()
+	var covered []string
+	for _, of := range breakages {
+		report := reports[run{of.quirk, of.scenario}]
+		state := report.Finding(of.rule).State
+		assert.Contains(t, []State{Broken, Departs}, state, "%s: %s: %s", of.quirk, of.rule, report.Finding(of.rule).Detail)
+		covered = append(covered, of.rule)
+	}
+	for _, rule := range Rules() {
+		assert.True(t, slices.Contains(covered, rule.ID), "no device breaks %s", rule.ID)
+	}
+}
+
+// TestGoodDevice sees that a device without a quirk keeps every rule.
+func TestGoodDevice(t *testing.T) {
+	t.Parallel()
+	report, err := Run(t.Context(), Config{Start: quirky(""), Parallel: 30})
+	require.NoError(t, err)
+	for _, finding := range report.Findings {
+		assert.Equal(t, Kept, finding.State, "%s: %s: %s", finding.Scenario, finding.ID, finding.Detail)
+	}
+}
+
+func TestCommandNeedsItsPlaces(t *testing.T) {
+	t.Parallel()
+	_, err := Command("device {url}")
+	require.ErrorContains(t, err, "{token}")
+	_, err = Run(t.Context(), Config{Start: quirky(""), Scenarios: []string{"no such"}})
+	require.ErrorContains(t, err, "no such")
+}

@@ -1,0 +1,293 @@
+package conform
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"net"
+	"time"
+
+	"mooring/wire"
+)
+
+// connection is one of a quirky device.
+type connection struct {
+	device   *device
+	conn     net.Conn
+	messages chan message
+	encoder  *wire.Encoder
+	decoder  *wire.Decoder
+
+	window    int
+	flight    []uint64 // ends of frames not acknowledged
+	sent      uint64   // rows before it were sent here
+	declared  bool
+	rejected  bool
+	goAway    bool
+	leave     time.Time // after a GOAWAY
+	gap       time.Duration
+	lastSent  time.Time
+	lastAck   time.Time
+	heard     time.Time
+	heartbeat time.Duration
+	maxFrame  int
+	over      *end
+	end       end
+}
+
+// write sends a masked frame.
+func (c *connection) write(first byte, payload []byte) {
+	frame := []byte{first}
+	mask := byte(0x80)
+	if c.device.is("no mask") {
+		mask = 0
+	}
+	if len(payload) < 126 {
+		frame = append(frame, mask|byte(len(payload)))
+	} else {
+		frame = append(frame, mask|126)
+		frame = binary.BigEndian.AppendUint16(frame, uint16(len(payload)))
+	}
+	if mask != 0 {
+		frame = append(frame, 0, 0, 0, 0) // a mask that changes nothing
+	}
+	c.conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	c.conn.Write(append(frame, payload...))
+}
+
+func (c *connection) send(frame []byte) { c.write(fin|opBinary, frame) }
+
+// leaveWith closes with a code and ends the connection.
+func (c *connection) leaveWith(code wire.CloseCode, class wire.CloseClass) {
+	c.write(fin|opClose, binary.BigEndian.AppendUint16(nil, uint16(code)))
+	c.end.class = class
+	c.over = &c.end
+}
+
+// serve is the connection's loop.
+func (c *connection) serve(ctx context.Context) end {
+	d := c.device
+	if d.is("says nothing at first") {
+		pause(ctx, 16*time.Second)
+	}
+	if !d.is("HELLO behind LAYOUT") {
+		c.send(c.encoder.Hello(wire.Hello{BootID: d.boot}))
+	}
+	if d.is("500 Pings at once") {
+		for range 500 {
+			c.write(fin|opPing, nil)
+		}
+	}
+	if d.is("2,000 fragments") {
+		c.write(opBinary, nil)
+		for range 2000 {
+			c.write(opContinuation, nil)
+		}
+		c.write(fin|opContinuation, []byte{0x91, 99})
+	}
+	c.heard, c.lastAck = time.Now(), time.Now()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for c.over == nil {
+		select {
+		case <-ctx.Done():
+			return c.end
+		case got := <-c.messages:
+			c.heard = time.Now()
+			c.take(got)
+		case now := <-ticker.C:
+			d.rows = append(d.rows, measured{d.next, float64(d.next), now})
+			d.next++
+			c.work(now)
+		}
+	}
+	return *c.over
+}
+
+// work sends what may be sent, and leaves when it must.
+func (c *connection) work(now time.Time) {
+	d := c.device
+	switch {
+	case now.Sub(c.heard) > 2*c.heartbeat && !d.is("never takes a link for dead"):
+		c.over = &c.end
+	case d.is("leaves when acks are late") && len(c.flight) > 0 && now.Sub(c.lastAck) > 3*time.Second:
+		c.over = &c.end
+	case d.is("sends again when acks are late") && len(c.flight) > 0 && now.Sub(c.lastAck) > 3*time.Second:
+		c.lastAck, c.sent, c.flight = now, 0, nil
+	case c.goAway && (len(c.flight) == 0 || d.is("leaves before its acks") || now.After(c.leave)):
+		c.leaveWith(1000, wire.ClassRetry)
+	}
+	if c.over != nil || c.goAway && !d.is("sends after GOAWAY") || c.rejected && !d.is("sends a refused layout") {
+		return
+	}
+	free := len(c.flight) < c.window || d.is("no window") || d.is("takes window 0 for none") && c.window == 0
+	if now.Sub(c.lastSent) < c.gap && !d.is("ignores THROTTLE") || !free {
+		return
+	}
+	c.data(now)
+}
+
+// data sends the rows that wait, and their layout before.
+func (c *connection) data(now time.Time) {
+	d := c.device
+	size := min(64, (c.maxFrame-64)/16)
+	if d.is("frames of any size") {
+		size = 1000
+	}
+	frame := wire.Data{Seq: 0, Layout: 1}
+	for _, row := range d.rows {
+		if row.seq < c.sent || len(frame.Rows) == size {
+			continue
+		}
+		if len(frame.Rows) == 0 {
+			frame.Seq = row.seq
+		}
+		at := row.at
+		if d.is("a clock of 1970") {
+			at = at.AddDate(-56, 0, 0)
+		}
+		frame.Rows = append(frame.Rows, wire.Row{Time: at.UnixMilli() * 1000, Values: []wire.Value{{Kind: wire.ValueNumber, Number: row.value}}})
+	}
+	if len(frame.Rows) == 0 {
+		return
+	}
+	if !c.declared && !(d.is("LAYOUT once and for all") && d.failures > 0) && !d.is("no LAYOUT") {
+		c.declared = true
+		c.send(c.encoder.Layout(&wire.Layout{Number: 1, Name: "quirky", Channels: []wire.Channel{{Name: "n"}}}))
+		if d.is("HELLO behind LAYOUT") {
+			c.send(c.encoder.Hello(wire.Hello{BootID: d.boot}))
+		}
+	}
+	payload, err := c.encoder.Data(&frame)
+	if err != nil {
+		panic(err)
+	}
+	if d.is("bytes behind a frame") {
+		payload = append(bytes.Clone(payload), 0xc0)
+	}
+	first := byte(fin | opBinary)
+	if d.is("text messages") {
+		first = fin | opText
+	}
+	c.write(first, payload)
+	c.sent = frame.Seq + uint64(len(frame.Rows))
+	if len(c.flight) == 0 {
+		c.lastAck = now
+	}
+	c.flight = append(c.flight, c.sent)
+	c.lastSent, c.end.sentData = now, true
+	if c.end.behind == 0 {
+		c.end.behind = c.sent
+	}
+}
+
+// take handles what the server sent.
+func (c *connection) take(got message) {
+	d := c.device
+	switch got.opcode {
+	case opClose:
+		c.over = &c.end
+		if len(got.payload) >= 2 {
+			code := wire.CloseCode(binary.BigEndian.Uint16(got.payload))
+			c.write(fin|opClose, got.payload[:2])
+			c.end.class = code.Class()
+		}
+	case opPing:
+		switch {
+		case d.is("no Pong"):
+		case d.is("empty Pongs"):
+			c.write(fin|opPong, nil)
+		default:
+			c.write(fin|opPong, got.payload)
+		}
+	case opBinary:
+		c.frame(got.payload)
+	}
+}
+
+func (c *connection) frame(frame []byte) {
+	d := c.device
+	kind, err := wire.FrameTypeOf(frame)
+	switch {
+	case err != nil && d.is("ignores what is critical"):
+		return
+	case err != nil:
+		c.leaveWith(wire.CloseUnknownType, wire.ClassRetry)
+		return
+	case d.is("chokes on more fields") && bytes.Contains(frame, []byte("later")) && kind != wire.FrameNotice,
+		d.is("chokes on frames it does not know") && kind > 31:
+		c.leaveWith(wire.CloseBadFrame, wire.ClassRetry)
+		return
+	}
+	switch kind {
+	case wire.FrameWelcome:
+		welcome, _ := c.decoder.Welcome(frame)
+		c.window, c.maxFrame = welcome.Window, welcome.MaxFrame
+		c.heartbeat = time.Duration(welcome.Heartbeat) * time.Second
+		d.spread = max(time.Duration(welcome.Spread)*time.Second, time.Second)
+	case wire.FrameAck:
+		ack, err := c.decoder.Ack(frame)
+		if err != nil {
+			if !d.is("ignores bad frames") {
+				c.leaveWith(wire.CloseBadFrame, wire.ClassRetry)
+			}
+			return
+		}
+		c.acked(ack)
+	case wire.FrameCommand:
+		command, _ := c.decoder.Command(frame)
+		if !d.is("no RESULT") {
+			c.send(c.encoder.Result(wire.Result{ID: command.ID, Status: wire.ResultUnknown}))
+		}
+	case wire.FrameNotice:
+		c.notice(frame)
+	}
+}
+
+func (c *connection) acked(ack wire.Ack) {
+	d := c.device
+	c.window, c.lastAck = ack.Window, time.Now()
+	for len(c.flight) > 0 && c.flight[0] <= ack.Next {
+		c.flight = c.flight[1:]
+	}
+	c.end.behind = 0
+	if len(c.flight) > 0 {
+		c.end.behind = c.flight[0]
+	}
+	keep := ack.Next
+	if d.is("sends refused rows again") && len(ack.Rejects) > 0 {
+		keep = ack.Rejects[0].Seq
+	}
+	for len(d.rows) > 0 && d.rows[0].seq < keep && !d.is("forgets nothing") {
+		d.rows = d.rows[1:]
+		c.end.progress = true
+	}
+	c.end.progress = c.end.progress || d.is("forgets nothing")
+}
+
+func (c *connection) notice(frame []byte) {
+	d := c.device
+	notice, _ := c.decoder.Notice(frame)
+	switch notice.Kind {
+	case wire.NoticeThrottle:
+		c.gap = time.Duration(notice.MinGapMillis) * time.Millisecond
+	case wire.NoticeGoAway:
+		c.goAway = notice.GraceMillis > 0
+		c.leave = time.Now().Add(time.Duration(notice.GraceMillis) * time.Millisecond)
+		c.end.min, c.end.max = time.Duration(notice.MinMillis)*time.Millisecond, time.Duration(notice.MaxMillis)*time.Millisecond
+	case wire.NoticeParams:
+		if notice.Window > 0 && !d.is("ignores PARAMS") {
+			c.window = notice.Window
+		}
+	case wire.NoticeLayoutRejected:
+		c.rejected = true
+	case wire.NoticeNeedLayout:
+		if !d.is("ignores NEED_LAYOUT") {
+			c.declared = false
+		}
+	case 99:
+		if d.is("chokes on a notice") {
+			c.leaveWith(wire.CloseBadFrame, wire.ClassRetry)
+		}
+	}
+}
