@@ -51,16 +51,16 @@ func (c *connection) write(first byte, payload []byte) {
 	if mask != 0 {
 		frame = append(frame, 0, 0, 0, 0) // a mask that changes nothing
 	}
-	c.conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
-	c.conn.Write(append(frame, payload...))
+	_ = c.conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	_, _ = c.conn.Write(append(frame, payload...))
 }
 
 func (c *connection) send(frame []byte) { c.write(fin|opBinary, frame) }
 
 // leaveWith closes with a code and ends the connection.
-func (c *connection) leaveWith(code wire.CloseCode, class wire.CloseClass) {
+func (c *connection) leaveWith(code wire.CloseCode) {
 	c.write(fin|opClose, binary.BigEndian.AppendUint16(nil, uint16(code)))
-	c.end.class = class
+	c.end.class = wire.ClassRetry
 	c.over = &c.end
 }
 
@@ -115,7 +115,7 @@ func (c *connection) work(now time.Time) {
 	case d.is("sends again when acks are late") && len(c.flight) > 0 && now.Sub(c.lastAck) > 3*time.Second:
 		c.lastAck, c.sent, c.flight = now, 0, nil
 	case c.goAway && (len(c.flight) == 0 || d.is("leaves before its acks") || now.After(c.leave)):
-		c.leaveWith(1000, wire.ClassRetry)
+		c.leaveWith(1000)
 	}
 	if c.over != nil || c.goAway && !d.is("sends after GOAWAY") || c.rejected && !d.is("sends a refused layout") {
 		return
@@ -151,7 +151,8 @@ func (c *connection) data(now time.Time) {
 	if len(frame.Rows) == 0 {
 		return
 	}
-	if !c.declared && !(d.is("LAYOUT once and for all") && d.failures > 0) && !d.is("no LAYOUT") {
+	never := d.is("no LAYOUT") || d.is("LAYOUT once and for all") && d.failures > 0
+	if !c.declared && !never {
 		c.declared = true
 		c.send(c.encoder.Layout(&wire.Layout{Number: 1, Name: "quirky", Channels: []wire.Channel{{Name: "n"}}}))
 		if d.is("HELLO behind LAYOUT") {
@@ -212,11 +213,11 @@ func (c *connection) frame(frame []byte) {
 	case err != nil && d.is("ignores what is critical"):
 		return
 	case err != nil:
-		c.leaveWith(wire.CloseUnknownType, wire.ClassRetry)
+		c.leaveWith(wire.CloseUnknownType)
 		return
 	case d.is("chokes on more fields") && bytes.Contains(frame, []byte("later")) && kind != wire.FrameNotice,
 		d.is("chokes on frames it does not know") && kind > 31:
-		c.leaveWith(wire.CloseBadFrame, wire.ClassRetry)
+		c.leaveWith(wire.CloseBadFrame)
 		return
 	}
 	switch kind {
@@ -229,7 +230,7 @@ func (c *connection) frame(frame []byte) {
 		ack, err := c.decoder.Ack(frame)
 		if err != nil {
 			if !d.is("ignores bad frames") {
-				c.leaveWith(wire.CloseBadFrame, wire.ClassRetry)
+				c.leaveWith(wire.CloseBadFrame)
 			}
 			return
 		}
@@ -241,6 +242,7 @@ func (c *connection) frame(frame []byte) {
 		}
 	case wire.FrameNotice:
 		c.notice(frame)
+	default:
 	}
 }
 
@@ -285,9 +287,10 @@ func (c *connection) notice(frame []byte) {
 		if !d.is("ignores NEED_LAYOUT") {
 			c.declared = false
 		}
+	case wire.NoticeTime:
 	case 99:
 		if d.is("chokes on a notice") {
-			c.leaveWith(wire.CloseBadFrame, wire.ClassRetry)
+			c.leaveWith(wire.CloseBadFrame)
 		}
 	}
 }
