@@ -88,6 +88,8 @@ func New(cfg Config) (*API, error) {
 	a.addFleet()
 	a.addSparklines()
 	a.addWhy()
+	a.addPresence()
+	a.addAudit()
 	mux.HandleFunc("GET "+Prefix+"/docs", serveDocs)
 	mux.HandleFunc(Prefix+"/", func(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusNotFound, "no such operation: "+r.Method+" "+r.URL.Path+"; see "+Prefix+"/docs")

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -18,6 +19,9 @@ type Device struct {
 	Model     string         `json:"model,omitempty"`
 	Labels    map[string]any `json:"labels"`
 	State     string         `json:"state" enum:"online,offline,disabled"`
+	Online    bool           `json:"online" doc:"Connected to a server that lives"`
+	Since     *time.Time     `json:"since" doc:"When online became what it is; null: never connected"`
+	Reason    string         `json:"reason" doc:"Why online is what it is, in words"`
 	CreatedAt time.Time      `json:"created_at"`
 	LastSeen  *time.Time     `json:"last_seen" doc:"null: never connected"`
 }
@@ -34,7 +38,7 @@ func toDevice(d devices.Listed) Device {
 	if labels == nil {
 		labels = map[string]any{}
 	}
-	return Device{d.Name, d.Model, labels, state, d.CreatedAt, orNull(d.LastSeen)}
+	return Device{d.Name, d.Model, labels, state, d.Online, orNull(d.Since), d.Reason, d.CreatedAt, orNull(d.LastSeen)}
 }
 
 // Counts are rows of one session, or of all.
@@ -58,14 +62,23 @@ type Session struct {
 	Connected    time.Time  `json:"connected_at"`
 	LastSeen     time.Time  `json:"last_seen_at"`
 	Disconnected *time.Time `json:"disconnected_at" doc:"null: open"`
+	Online       bool       `json:"online" doc:"Open, as far as its server has said"`
 	Code         int        `json:"close_code,omitempty"`
 	Reason       string     `json:"reason,omitempty" doc:"Why it ended, in words"`
 	Counts       Counts     `json:"counts"`
 }
 
 func toSession(s devices.SessionRow) Session {
+	open, reason := s.Disconnected.IsZero(), s.Reason
+	switch {
+	case open || reason != "":
+	case s.Code != 0:
+		reason = fmt.Sprintf("closed with %d %s", s.Code, s.Code)
+	default:
+		reason = "it ended without anybody seeing it"
+	}
 	return Session{
-		s.ID, s.Gateway, s.Remote, s.Model, s.Firmware, s.Connected, s.LastSeen, orNull(s.Disconnected), int(s.Code), s.Reason, Counts(s.Counts),
+		s.ID, s.Gateway, s.Remote, s.Model, s.Firmware, s.Connected, s.LastSeen, orNull(s.Disconnected), open, int(s.Code), reason, Counts(s.Counts),
 	}
 }
 

@@ -36,8 +36,15 @@ type Listed struct {
 	Labels    map[string]any
 	Disabled  bool
 	CreatedAt time.Time
-	Online    bool
 	LastSeen  time.Time // zero: never connected
+	Presence
+}
+
+// Presence is whether a device is connected.
+type Presence struct {
+	Online bool
+	Since  time.Time // when Online became what it is; zero: never connected
+	Reason string    // why, in words
 }
 
 // TokenInfo is what is known of a token; the token itself is not.
@@ -75,19 +82,16 @@ type Detail struct {
 	Totals   SessionCounts
 }
 
-// A session is open only while its gateway is: a killed one can't say so.
 const listed = `
 SELECT d.id, d.name, COALESCE(d.model, s.model, ''), d.labels, d.disabled, d.created_at,
-       COALESCE(s.disconnected_at IS NULL AND g.lease_until > now(), false) AS online,
-       COALESCE(s.last_seen_at, '0001-01-01 00:00:00+00') AS last_seen
+       COALESCE(s.last_seen_at, '0001-01-01 00:00:00+00') AS last_seen,
+       p.online, COALESCE(p.since, '0001-01-01 00:00:00+00') AS since, p.reason
   FROM mooring.devices d
-  LEFT JOIN LATERAL (
-       SELECT x.model, x.disconnected_at, x.last_seen_at, x.incarnation
-         FROM mooring.sessions x WHERE x.device_id = d.id ORDER BY x.id DESC LIMIT 1) s ON true
-  LEFT JOIN mooring.gateways g ON g.incarnation = s.incarnation`
+  JOIN mooring.device_status p ON p.device_id = d.id
+  LEFT JOIN mooring.sessions s ON s.id = p.session`
 
 func (d *Listed) columns() []any {
-	return []any{&d.ID, &d.Name, &d.Model, &d.Labels, &d.Disabled, &d.CreatedAt, &d.Online, &d.LastSeen}
+	return []any{&d.ID, &d.Name, &d.Model, &d.Labels, &d.Disabled, &d.CreatedAt, &d.LastSeen, &d.Online, &d.Since, &d.Reason}
 }
 
 // List lists devices in the order of their names, a page at a time.
