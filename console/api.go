@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"mooring/console/live"
 	"mooring/devices"
 	"mooring/storage"
 )
@@ -31,6 +32,15 @@ type Config struct {
 	// Secure says that browsers come by TLS, so that the cookie may travel by
 	// nothing else.
 	Secure bool
+	// Live shows people what happens. Defaults to nothing: LivePath answers 404.
+	Live *live.Hub
+	// CheckOrigin tells whether a page may look on that has another origin than
+	// this server; it is asked only about requests that bring an Origin and a
+	// cookie. Defaults to pages of the same host.
+	CheckOrigin func(r *http.Request) bool
+	// Admitted is called with a request that has become a viewer, whose connection
+	// goes on. Defaults to nothing.
+	Admitted func(r *http.Request)
 	// Streams is the number of answers with readings that may be under way at
 	// once; more wait. Defaults to 8.
 	Streams int
@@ -64,6 +74,9 @@ func New(cfg Config) (*API, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.CheckOrigin == nil {
+		cfg.CheckOrigin = sameOrigin
 	}
 	a := &API{cfg: cfg, streams: make(chan struct{}, cfg.Streams), limits: newLimits()}
 

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/time/rate"
 
@@ -39,7 +38,7 @@ func (a *API) identify(ctx huma.Context, next func(huma.Context)) {
 		next(ctx)
 		return
 	}
-	user, err := a.userBehind(ctx)
+	user, err := a.userBehind(requestOf(ctx))
 	switch {
 	case err != nil:
 		a.refuse(ctx, err)
@@ -71,18 +70,24 @@ func (a *API) refuse(ctx huma.Context, err error) {
 	_ = huma.WriteErr(a.huma, ctx, status, err.Error()) // whoever asked may be gone
 }
 
-func (a *API) userBehind(ctx huma.Context) (devices.User, error) {
-	request, _ := humago.Unwrap(ctx)
-	secret := ""
-	if scheme, token, ok := strings.Cut(request.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
-		secret = strings.TrimSpace(token)
-	} else if cookie, err := request.Cookie(cookieName); err == nil {
-		secret = cookie.Value
-	}
+func (a *API) userBehind(request *http.Request) (devices.User, error) {
+	secret, _ := secretOf(request)
 	if secret == "" {
 		return devices.User{}, huma.Error401Unauthorized("say who you are: a token in the header Authorization, or log in")
 	}
 	return check(a, request, func() (devices.User, error) { return a.cfg.Devices.AuthenticateUser(request.Context(), secret) })
+}
+
+// secretOf is what a request brings to prove who asks; empty: nothing. A cookie
+// is what a browser adds, whichever page asks.
+func secretOf(request *http.Request) (secret string, isCookie bool) {
+	if scheme, token, ok := strings.Cut(request.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(token), false
+	}
+	if cookie, err := request.Cookie(cookieName); err == nil {
+		return cookie.Value, true
+	}
+	return "", false
 }
 
 // check asks whether a secret is good, unless its sender has been wrong too

@@ -8,6 +8,9 @@
 // problem details (RFC 9457). Readings are streamed from the database to the
 // client row by row; nothing here holds a whole answer that may be large.
 //
+// ServeLive is GET /v1/live: it finds out who asks, as the API does, and package
+// live does the rest.
+//
 // New starts nothing. The handler works on its callers' goroutines, and what it
 // is given (the registry, the reader) is closed by whoever opened it, after the
 // HTTP server has been shut down.

@@ -35,6 +35,7 @@ type Store struct {
 	views      *wideViews
 	rejects    *rejectLog
 	contacts   *contacts
+	follower   *Follower
 	sockets    sockets
 
 	stop     context.CancelFunc
@@ -55,7 +56,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{config: config, metrics: m, contacts: newContacts(config.Writers, m)}
+	s := &Store{config: config, metrics: m, contacts: newContacts(config.Writers, m), follower: newFollower(config.Writers)}
 	pool, err := newPool(ctx, config.URL, "mooring", &s.sockets, poolSize)
 	if err != nil {
 		return nil, err

@@ -163,6 +163,7 @@ func (w *writer) writePart(ctx context.Context, p *part, resent []int32, outcome
 		err := w.attempt(ctx, p, resent, outcome)
 		if err == nil {
 			committed = true
+			w.store.follower.committed(w.number, w.arranged.runs)
 			w.recovered()
 			return nil, nil
 		}

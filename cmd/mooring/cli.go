@@ -150,6 +150,7 @@ func newParser(line *commandLine, stdout, stderr io.Writer) (*kong.Kong, error) 
 			{Key: "Network", Title: "Network:"},
 			{Key: "Devices", Title: "Devices:"},
 			{Key: "Doors", Title: "Doors:"},
+			{Key: "Live", Title: "Live:"},
 		}),
 	)
 }

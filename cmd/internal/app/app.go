@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"mooring/console"
+	"mooring/console/live"
 	"mooring/devices"
 	"mooring/ingest"
 	"mooring/migrations"
@@ -37,6 +38,7 @@ type App struct {
 	devices  *devices.Registry
 	gateway  *ingest.Gateway
 	console  *console.API
+	live     *live.Hub
 	address  string
 	admin    string // address of the operator's pages
 
@@ -270,6 +272,7 @@ func (a *App) serve(listener net.Listener) {
 	// Undone after the gateway, which was started before it.
 	last := len(a.steps) - 1
 	a.steps = append(a.steps[:last:last], stopHTTP, a.steps[last])
+	a.stopLiveBeforeHTTP()
 }
 
 func (a *App) onStop(name string, undo func(context.Context) error) {

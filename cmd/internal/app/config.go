@@ -66,6 +66,7 @@ type Config struct {
 	Gateway string `env:"MOORING_GATEWAY" placeholder:"NAME" group:"Network" help:"Name of this server in the database (default: the host's name)."`
 
 	Doors
+	Live
 
 	// Oldest is the oldest time that a row may have. Defaults to an age of 1
 	// year.
@@ -206,7 +207,7 @@ func (c *Config) Validate() error {
 		"spread", "whole seconds from 1s to 1d", c.Spread)
 	need(c.Grace > 0 && c.Grace <= Span(10*time.Minute), "grace", "up to 10m", c.Grace)
 	need(c.StopTimeout > 0 && c.StopTimeout <= Span(time.Hour), "stop-timeout", "up to 1h", c.StopTimeout)
-	return errors.Join(errors.Join(faults...), c.validateDoors())
+	return errors.Join(errors.Join(faults...), c.validateDoors(), c.validateLive())
 }
 
 // DefaultDataDir is where the private PostgreSQL lives unless told otherwise.

@@ -26,12 +26,20 @@ func (a *App) startConsole(ctx context.Context) error {
 	if !limited {
 		a.logger.Warn("the HTTP API reads with the rights of --database-url: its role may not become mooring_reader")
 	}
-	reader, err := storage.OpenReaders(ctx, url, consoleReaders+2) // two for short questions
+	reader, err := storage.OpenReaders(ctx, url, consoleReaders+4) // two for short questions, two for viewers'
 	if err != nil {
 		return err
 	}
 	a.onStop("HTTP API's reader", func(context.Context) error { reader.Close(); return nil })
+	if err := a.startLive(ctx, reader); err != nil {
+		return err
+	}
+	origins, err := a.liveOrigins()
+	if err != nil {
+		return err
+	}
 	a.console, err = console.New(console.Config{
+		Live: a.live, CheckOrigin: origins, Admitted: admitted,
 		Devices: admin, Reader: reader, Version: ReadBuild().Version, Secure: a.cfg.TLSCert != "",
 		Streams: consoleReaders, Logger: a.logger, Gateway: a.cfg.Gateway, Gauges: a.gauges,
 	})

@@ -23,6 +23,7 @@ func (a *App) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(streamPath, a.gateway)
 	mux.Handle(console.Prefix+"/", a.console)
+	mux.HandleFunc(console.LivePath, a.console.ServeLive)
 	mux.HandleFunc("GET /healthz", a.healthz)
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {

@@ -1,0 +1,218 @@
+package live
+
+import (
+	"encoding/json"
+	"time"
+
+	"mooring/devices"
+	"mooring/storage"
+)
+
+// entry is what is known of a watched device, for all viewers. Of Hub.mu.
+type entry struct {
+	id      int32
+	name    string
+	model   string
+	labels  json.RawMessage
+	users   int    // selections that hold it
+	readers int    // of them, those that want readings
+	from    uint64 // the change since when its readings are followed
+
+	online   bool
+	since    time.Time
+	reason   string
+	gateway  string
+	session  int64
+	presence uint64 // the change that brought these
+
+	loaded   bool   // what is stored is in slots
+	rows     uint64 // committed since from
+	readings uint64 // the change that brought the newest of slots
+	slots    []*slot
+	byLayout map[int32][]*slot // by position; nil: no room was left
+	mark     storage.Mark      // of the newest reading
+	remote   time.Time         // until then another server may have rows of it
+}
+
+// slot is the newest reading of a channel.
+type slot struct {
+	channel string
+	unit    string
+	known   bool
+	time    int64
+	seq     uint64
+	change  uint64 // that brought it
+	encoded []byte // as appendReading has it
+}
+
+// bring takes a reading over unless a newer one is known.
+func (s *slot) bring(at int64, seq uint64, number float64, text []byte, change uint64) bool {
+	if s.known && (at < s.time || at == s.time && seq <= s.seq) {
+		return false
+	}
+	s.known, s.time, s.seq, s.change = true, at, seq, change
+	s.encoded = appendReading(s.encoded[:0], s.channel, at, number, text)
+	return true
+}
+
+// slotOf finds or makes the slot of a channel; nil: there are too many.
+func (h *Hub) slotOf(e *entry, channel, unit string) *slot {
+	for _, s := range e.slots {
+		if s.channel == channel {
+			return s
+		}
+	}
+	if h.values >= h.cfg.MaxValues {
+		h.metrics.skipped.WithLabelValues("channels").Inc()
+		h.crowded++
+		return nil
+	}
+	h.values++
+	s := &slot{channel: channel, unit: unit}
+	e.slots = append(e.slots, s)
+	return s
+}
+
+// slotsOf are those of a layout, by position; false: nobody knows it yet.
+func (h *Hub) slotsOf(e *entry, layout int32) ([]*slot, bool) {
+	slots, ok := e.byLayout[layout]
+	if ok {
+		return slots, true
+	}
+	channels, ok := h.layouts[layout]
+	if !ok {
+		return nil, false
+	}
+	slots = make([]*slot, len(channels))
+	for i, channel := range channels {
+		slots[i] = h.slotOf(e, channel.Name, channel.Unit)
+	}
+	if e.byLayout == nil {
+		e.byLayout = make(map[int32][]*slot, 1)
+	}
+	e.byLayout[layout] = slots
+	return slots, true
+}
+
+// merge brings news into the table as part of a change; true: somebody may see it.
+func (h *Hub) merge(news *storage.News, change uint64) bool {
+	e := h.entries[news.Device]
+	if e == nil || e.readers == 0 {
+		return false
+	}
+	slots, ok := h.slotsOf(e, news.Layout)
+	if !ok {
+		h.putOff(news)
+		return false
+	}
+	for i := range min(len(news.Readings), len(slots)) {
+		r := &news.Readings[i]
+		if !r.Known {
+			continue
+		}
+		e.mark.Device = e.id
+		if r.Time > e.mark.Time || r.Time == e.mark.Time && r.Seq > e.mark.Seq {
+			e.mark.Time, e.mark.Seq = r.Time, r.Seq
+		}
+		if slots[i] != nil {
+			slots[i].bring(r.Time, r.Seq, r.Number, r.Text, change)
+		}
+	}
+	e.rows += uint64(news.Rows)
+	e.readings = change
+	return true
+}
+
+// putOff keeps news of a layout that must be asked for first: of each device and
+// layout one.
+func (h *Hub) putOff(news *storage.News) {
+	key := [2]int32{news.Device, news.Layout}
+	kept := h.later[key]
+	if kept == nil {
+		kept = &storage.News{Device: news.Device, Layout: news.Layout}
+		h.later[key] = kept
+	}
+	kept.Rows += news.Rows
+	for len(kept.Readings) < len(news.Readings) {
+		kept.Readings = append(kept.Readings, storage.Newest{})
+	}
+	for i, r := range news.Readings {
+		old := &kept.Readings[i]
+		if r.Known && (!old.Known || r.Time > old.Time || r.Time == old.Time && r.Seq > old.Seq) {
+			r.Text = append([]byte(nil), r.Text...)
+			if news.Readings[i].Text == nil {
+				r.Text = nil
+			}
+			*old = r
+		}
+	}
+	signal(h.ask)
+}
+
+// fold brings what this server committed into the table, as one change.
+func (h *Hub) fold() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next, changed := h.change+1, false
+	h.cfg.Committed.Take(func(news storage.News) {
+		changed = h.merge(&news, next) || changed
+	})
+	if changed {
+		h.change = next
+	}
+}
+
+// see takes over what the directory says of a device, unless something newer than
+// asked, the last change when it was asked, is known. h.mu is held.
+func (h *Hub) see(e *entry, w *devices.Watched, asked uint64) {
+	e.model, e.labels = w.Model, w.Labels
+	if w.Gateway != h.cfg.Gateway && w.Gateway != "" {
+		e.remote = time.Now().Add(remoteFor)
+	}
+	h.bringPresence(e, w.Session, w.Online, w.Since, w.Reason, asked)
+	e.gateway = w.Gateway
+}
+
+// bringPresence takes over a device's presence as known at a change. h.mu is held.
+func (h *Hub) bringPresence(e *entry, session int64, online bool, since time.Time, reason string, asked uint64) {
+	switch {
+	case session < e.session, e.presence > asked && session == e.session:
+		return // known better
+	case session == e.session && online == e.online && since.Equal(e.since) && reason == e.reason:
+		return
+	}
+	e.session, e.online, e.since, e.reason = session, online, since, reason
+	h.change++
+	e.presence = h.change
+}
+
+// PresenceChange is news of a device's presence.
+type PresenceChange struct {
+	DeviceID int32
+	Session  int64
+	Online   bool
+	Since    time.Time
+	Reason   string // in words, when it is offline
+}
+
+// Presence takes news of a device that came or went. It may be called from any
+// goroutine, and neither waits nor keeps its argument.
+func (h *Hub) Presence(change PresenceChange) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.entries[change.DeviceID]
+	if e == nil {
+		if len(h.selections) > 0 && h.open > 0 {
+			h.renew = true // a new device perhaps
+			signal(h.ask)
+		}
+		return
+	}
+	if change.Session != e.session && change.Online {
+		// Which server it came to, only the directory knows.
+		e.remote = time.Now().Add(remoteFor)
+		h.renew = true
+		signal(h.ask)
+	}
+	h.bringPresence(e, change.Session, change.Online, change.Since, change.Reason, h.change)
+}
