@@ -34,7 +34,7 @@ func (a *API) ServeLive(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusMethodNotAllowed, "only GET is answered here")
 		return
 	}
-	user, err := a.viewer(r)
+	user, err := a.viewer(r) //nolint:contextcheck // it has the request
 	if err == nil {
 		err = a.cfg.Live.Serve(w, r, live.Person{
 			Recheck: func(ctx context.Context) error { return a.mayGoOn(ctx, r, user) },
@@ -84,7 +84,7 @@ func (a *API) mayGoOn(ctx context.Context, r *http.Request, was devices.User) er
 
 // refuseLive answers a request that does not become a viewer.
 func refuseLive(w http.ResponseWriter, err error) {
-	var refusal *live.Refusal
+	var refusal *live.RefusalError
 	var known huma.StatusError
 	switch {
 	case errors.As(err, &refusal):

@@ -27,22 +27,15 @@ type Watched struct {
 	Labels  json.RawMessage // an object
 	Online  bool
 	Since   time.Time // since when Online is what it is; zero: never connected
-	Reason  string    // why it is offline, in words; empty: online, or unknown
+	Reason  string    // why, in words
 	Gateway string    // that had or has its newest session; empty: never connected
 	Session int64     // the newest; 0: never connected
 }
 
 const watched = `
-SELECT d.id, d.name, COALESCE(d.model, s.model, ''), d.labels, COALESCE(s.open AND g.lease_until > now(), false),
-       CASE WHEN s.open AND g.lease_until > now() THEN s.connected_at ELSE COALESCE(s.disconnected_at, s.last_seen_at) END,
-       COALESCE(CASE WHEN s.open AND g.lease_until > now() THEN '' WHEN s.open THEN 'its server is gone' ELSE s.reason END, ''),
-       COALESCE(s.gateway, ''), COALESCE(s.id, 0), count(*) OVER ()
-  FROM mooring.devices d
-  LEFT JOIN LATERAL (
-       SELECT x.id, x.model, x.connected_at, x.disconnected_at, x.last_seen_at, x.reason, x.gateway, x.incarnation,
-              x.disconnected_at IS NULL AS open
-         FROM mooring.sessions x WHERE x.device_id = d.id ORDER BY x.id DESC LIMIT 1) s ON true
-  LEFT JOIN mooring.gateways g ON g.incarnation = s.incarnation
+SELECT d.id, d.name, COALESCE(d.model, (SELECT x.model FROM mooring.sessions x WHERE x.id = s.session), ''), d.labels,
+       s.online, s.since, COALESCE(s.reason, ''), COALESCE(s.gateway, ''), COALESCE(s.session, 0), count(*) OVER ()
+  FROM mooring.devices d JOIN mooring.device_status s ON s.device_id = d.id
  WHERE ($1::text[] IS NULL OR d.name = ANY ($1)) AND ($2 = '' OR d.model = $2) AND d.labels @> $3::jsonb
  ORDER BY d.name LIMIT $4`
 
@@ -69,19 +62,6 @@ func (a *Admin) Watched(ctx context.Context, filter WatchFilter) (list []Watched
 		return nil, 0, fmt.Errorf("list watched devices: %w", err)
 	}
 	return list, total, nil
-}
-
-// FleetSize tells how many devices there are, and how many are connected to a
-// server that lives.
-func (a *Admin) FleetSize(ctx context.Context) (all, online int, err error) {
-	err = a.pool.QueryRow(ctx, `
-SELECT (SELECT count(*) FROM mooring.devices),
-       (SELECT count(DISTINCT s.device_id) FROM mooring.sessions s JOIN mooring.gateways g USING (incarnation)
-         WHERE s.disconnected_at IS NULL AND g.lease_until > now())`).Scan(&all, &online)
-	if err != nil {
-		return 0, 0, fmt.Errorf("count devices: %w", err)
-	}
-	return all, online, nil
 }
 
 // maxCommandNews bounds the commands of one read of FollowCommands.

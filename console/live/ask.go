@@ -70,8 +70,8 @@ func (a *asker) all(now time.Time) {
 	defer cancel()
 	err := cmp.Or(a.learnLayouts(ctx), a.pollRemote(ctx), a.pollRejects(ctx, now))
 	h.mu.Lock()
-	due := h.renew || now.Sub(a.renewed) >= renewEvery
-	h.renew = false
+	due := h.renew && now.Sub(a.renewed) >= askEvery || now.Sub(a.renewed) >= renewEvery
+	h.renew = h.renew && !due
 	h.mu.Unlock()
 	if due {
 		a.renewed = now
@@ -163,7 +163,7 @@ func (a *asker) pollRemote(ctx context.Context) error {
 // that are hints, which may be lost.
 func (a *asker) renew(ctx context.Context) error {
 	h := a.hub
-	all, online, err := h.cfg.Devices.FleetSize(ctx)
+	all, online, err := h.cfg.Devices.Count(ctx)
 	if err != nil {
 		return err
 	}

@@ -17,8 +17,8 @@
 //
 // # Goroutines
 //
-// Start starts three: one folds what was committed into the table, one asks the
-// database, one follows commands. They rest while nobody watches. Each viewer has
-// two, which the Hub owns: one reads, one writes. Stop tells viewers, ends their
+// Start starts four: one folds what was committed into the table, one asks the
+// database, two follow commands and presence, each on a connection of its own.
+// They rest while nobody watches. Each viewer has two, which the Hub owns: one reads, one writes. Stop tells viewers, ends their
 // connections, and waits for all.
 package live

@@ -239,7 +239,7 @@ func parseSubscribe(text []byte) (filter, error) {
 	if err := decoder.Decode(&message); err != nil {
 		return filter{}, &fieldError{"message", "is no subscribe message: " + err.Error()}
 	}
-	if _, err := decoder.Token(); err != io.EOF { //nolint:errorlint // Token's own, never wrapped
+	if _, err := decoder.Token(); err != io.EOF {
 		return filter{}, &fieldError{"message", "goes on behind its end"}
 	}
 	if message.Type != "subscribe" {

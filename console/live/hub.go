@@ -41,19 +41,21 @@ type Hub struct {
 	figures    []byte // fields of the message
 	figured    uint64 // how often they were taken
 	fleet      struct{ all, online int }
-	renew      bool   // ask who fits the filters soon
-	open       int    // viewers, those on their way in included
-	fast       int    // viewers that look more often than once a second
+	renew      bool // ask who fits the filters soon
+	open       int  // viewers, those on their way in included
+	fast       int  // viewers that look more often than once a second
 	viewers    map[*viewer]struct{}
 	active     bool
 	ended      bool
 
-	loading    chan struct{} // a token: who has it asks the database for values
-	ask        chan struct{} // capacity 1, as the following
-	wake       chan struct{}
-	wakeAsk    chan struct{}
-	wakeFollow chan struct{}
-	unfollow   context.CancelFunc // of h.mu; nil: nobody follows
+	loading      chan struct{} // a token: who has it asks the database for values
+	ask          chan struct{} // capacity 1, as the following
+	wake         chan struct{}
+	wakeAsk      chan struct{}
+	wakeCommands chan struct{}
+	wakePresence chan struct{}
+	awakeFor     context.Context    // of h.mu: ends when nobody watches any more
+	sleep        context.CancelFunc // ends it
 
 	stopping chan struct{}
 	stop     context.CancelFunc
@@ -76,7 +78,7 @@ func New(cfg Config) (*Hub, error) {
 		layouts: make(map[int32][]storage.LayoutChannel), later: make(map[[2]int32]*storage.News),
 		viewers: make(map[*viewer]struct{}),
 		loading: make(chan struct{}, 1), ask: make(chan struct{}, 1),
-		wake: make(chan struct{}, 1), wakeAsk: make(chan struct{}, 1), wakeFollow: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), wakeAsk: make(chan struct{}, 1), wakeCommands: make(chan struct{}, 1), wakePresence: make(chan struct{}, 1),
 		stopping: make(chan struct{}),
 	}
 	if h.metrics, err = newMetrics(cfg.Registerer, h); err != nil {
@@ -91,6 +93,7 @@ func (h *Hub) Start() {
 	h.running.Go(h.run)
 	h.running.Go(h.askDatabase)
 	h.running.Go(h.followCommands)
+	h.running.Go(h.followPresence)
 }
 
 // Stop tells viewers that the server stops, closes their connections, at the
@@ -132,17 +135,17 @@ func (h *Hub) Stop(ctx context.Context) error {
 // awake starts the work that watching is. h.mu is held.
 func (h *Hub) awake() {
 	h.active = true
+	h.awakeFor, h.sleep = context.WithCancel(h.life)
 	signal(h.wake)
 	signal(h.wakeAsk)
-	signal(h.wakeFollow)
+	signal(h.wakeCommands)
+	signal(h.wakePresence)
 }
 
 // asleep ends it. h.mu is held.
 func (h *Hub) asleep() {
 	h.active = false
-	if h.unfollow != nil {
-		h.unfollow()
-	}
+	h.sleep()
 }
 
 func (h *Hub) isActive() bool {
@@ -212,28 +215,42 @@ func (h *Hub) pause(d time.Duration) bool {
 
 // followCommands puts commands into the ring as they change.
 func (h *Hub) followCommands() {
-	const least, most = 100 * time.Millisecond, 5 * time.Second
-	retry := least
-	for h.rest(h.wakeFollow) {
-		h.mu.Lock()
-		ctx, cancel := context.WithCancel(h.life)
-		if !h.active {
-			cancel()
-			h.mu.Unlock()
-			continue
-		}
-		h.unfollow = cancel
-		h.mu.Unlock()
-		listened := false
-		err := h.cfg.Devices.FollowCommands(ctx, func() { listened, retry = true, least }, h.commandsChanged)
-		cancel()
-		if !h.isActive() || h.life.Err() != nil {
-			continue
-		}
+	listened := false
+	h.follow(h.wakeCommands, "commands", func(ctx context.Context) (bool, error) {
 		if listened {
 			h.missedCommands()
 		}
-		h.cfg.Logger.Warn("viewers miss news of commands; trying again", "error", err, "in", retry)
+		listened = false
+		err := h.cfg.Devices.FollowCommands(ctx, func() { listened = true }, h.commandsChanged)
+		return listened, err
+	})
+}
+
+// followPresence brings into the table who comes and goes.
+func (h *Hub) followPresence() {
+	h.follow(h.wakePresence, "presence", func(ctx context.Context) (synced bool, err error) {
+		err = h.cfg.Devices.FollowPresence(ctx, func() { synced = true }, h.presenceChanged)
+		return synced, err
+	})
+}
+
+// follow follows something while the hub is active, again and again if that
+// fails; once says whether it came to it.
+func (h *Hub) follow(wake <-chan struct{}, what string, once func(context.Context) (bool, error)) {
+	const least, most = 100 * time.Millisecond, 5 * time.Second
+	retry := least
+	for h.rest(wake) {
+		h.mu.RLock()
+		ctx := h.awakeFor
+		h.mu.RUnlock()
+		worked, err := once(ctx)
+		if ctx.Err() != nil {
+			continue
+		}
+		if worked {
+			retry = least
+		}
+		h.cfg.Logger.Warn("viewers miss news; trying again", "of", what, "error", err, "in", retry)
 		if !h.pause(retry) {
 			return
 		}
@@ -271,7 +288,8 @@ func (h *Hub) missedCommands() {
 func (h *Hub) setFigures(f *Figures, at time.Time, rate float64, refused uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	dst := append(h.figures[:0], `,"time":`...)
+	dst := h.figures[:0]
+	dst = append(dst, `,"time":`...)
 	dst = appendTime(dst, at)
 	dst = append(dst, `,"gateway":`...)
 	dst = appendText(dst, h.cfg.Gateway)

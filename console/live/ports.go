@@ -11,7 +11,8 @@ import (
 // Directory tells who the devices are; devices.Admin is one.
 type Directory interface {
 	Watched(ctx context.Context, filter devices.WatchFilter) (list []devices.Watched, total int, err error)
-	FleetSize(ctx context.Context) (all, online int, err error)
+	Count(ctx context.Context) (all, online int, err error)
+	FollowPresence(ctx context.Context, synced func(), changed func([]devices.PresenceChange) error) error
 	FollowCommands(ctx context.Context, listening func(), changed func([]devices.Command)) error
 }
 

@@ -11,13 +11,13 @@ import (
 // readBuffer is what is read of a viewer at a time.
 const readBuffer = 512
 
-// Refusal is why a request does not become a viewer.
-type Refusal struct {
+// RefusalError is why a request does not become a viewer.
+type RefusalError struct {
 	Status int // of HTTP; 429 and 503 may pass
 	Detail string
 }
 
-func (r *Refusal) Error() string { return r.Detail }
+func (r *RefusalError) Error() string { return r.Detail }
 
 // Person is who looks on.
 type Person struct {
@@ -29,12 +29,12 @@ type Person struct {
 }
 
 // Serve makes a request of somebody who may look on a viewer. It takes the
-// connection over and returns; if it returns a *Refusal, nothing was answered.
-func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, who Person) error {
+// connection over and returns; if it returns a *RefusalError, nothing was answered.
+func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, who Person) error { //nolint:contextcheck // a viewer outlives its request
 	req, err := parseQuery(r.URL.Query())
 	if err != nil {
 		h.metrics.refused.WithLabelValues("filter").Inc()
-		return &Refusal{http.StatusUnprocessableEntity, err.Error()}
+		return &RefusalError{http.StatusUnprocessableEntity, err.Error()}
 	}
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		req.cursor = last // newer than what the address says
@@ -42,7 +42,7 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, who Person) error {
 	upgrades := isUpgrade(r)
 	if upgrades {
 		if wrong := checkUpgrade(r); wrong != "" {
-			return &Refusal{http.StatusBadRequest, wrong}
+			return &RefusalError{http.StatusBadRequest, wrong}
 		}
 	}
 	if err := h.enter(req.filter); err != nil {
@@ -53,7 +53,7 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, who Person) error {
 		h.exit(req.filter)
 		h.metrics.refused.WithLabelValues("database").Inc()
 		h.cfg.Logger.Warn("a viewer's filter could not be asked for", "error", err)
-		return &Refusal{http.StatusServiceUnavailable, "the database does not answer; try again"}
+		return &RefusalError{http.StatusServiceUnavailable, "the database does not answer; try again"}
 	}
 	v := &viewer{
 		hub: h, recheck: who.Recheck, filter: req.filter, hash: req.filter.hash(), selection: s,
@@ -94,10 +94,10 @@ func (h *Hub) enter(f filter) error {
 	defer h.mu.Unlock()
 	switch {
 	case h.ended:
-		return &Refusal{http.StatusServiceUnavailable, errStopping.Error()}
+		return &RefusalError{http.StatusServiceUnavailable, errStopping.Error()}
 	case h.open >= h.cfg.MaxViewers:
 		h.metrics.refused.WithLabelValues("full").Inc()
-		return &Refusal{http.StatusServiceUnavailable, "as many look on as this server lets; try again later"}
+		return &RefusalError{http.StatusServiceUnavailable, "as many look on as this server lets; try again later"}
 	}
 	h.open++
 	h.countPace(f.every, 1)
@@ -118,7 +118,7 @@ func (h *Hub) exit(f filter) {
 func (h *Hub) connect(w http.ResponseWriter, r *http.Request, v *viewer, upgrades bool) error {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return &Refusal{http.StatusInternalServerError, "this connection can't be taken over"}
+		return &RefusalError{http.StatusInternalServerError, "this connection can't be taken over"}
 	}
 	if n := buffered.Reader.Buffered(); n > 0 { // came right behind the request
 		conn = &ahead{Conn: conn, reader: bufio.NewReaderSize(buffered.Reader, n)}
@@ -187,4 +187,3 @@ func (v *viewer) part(err error) {
 	h.countPace(v.filter.every, -1)
 	h.mu.Unlock()
 }
-

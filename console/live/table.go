@@ -46,13 +46,12 @@ type slot struct {
 }
 
 // bring takes a reading over unless a newer one is known.
-func (s *slot) bring(at int64, seq uint64, number float64, text []byte, change uint64) bool {
+func (s *slot) bring(at int64, seq uint64, number float64, text []byte, change uint64) {
 	if s.known && (at < s.time || at == s.time && seq <= s.seq) {
-		return false
+		return
 	}
 	s.known, s.time, s.seq, s.change = true, at, seq, change
 	s.encoded = appendReading(s.encoded[:0], s.channel, at, number, text)
-	return true
 }
 
 // slotOf finds or makes the slot of a channel; nil: there are too many.
@@ -186,33 +185,24 @@ func (h *Hub) bringPresence(e *entry, session int64, online bool, since time.Tim
 	e.presence = h.change
 }
 
-// PresenceChange is news of a device's presence.
-type PresenceChange struct {
-	DeviceID int32
-	Session  int64
-	Online   bool
-	Since    time.Time
-	Reason   string // in words, when it is offline
-}
-
-// Presence takes news of a device that came or went. It may be called from any
-// goroutine, and neither waits nor keeps its argument.
-func (h *Hub) Presence(change PresenceChange) {
+// presenceChanged takes news of devices that came or went.
+func (h *Hub) presenceChanged(news []devices.PresenceChange) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	e := h.entries[change.DeviceID]
-	if e == nil {
-		if len(h.selections) > 0 && h.open > 0 {
-			h.renew = true // a new device perhaps
-			signal(h.ask)
+	for i := range news {
+		change := &news[i]
+		e := h.entries[change.DeviceID]
+		if e == nil || change.Removed || change.Session != e.session && change.Online {
+			// A new device perhaps, or one at another server: the directory knows.
+			h.renew = true
 		}
-		return
+		if e == nil || change.Removed {
+			continue
+		}
+		if change.Session != e.session && change.Online {
+			e.remote = time.Now().Add(remoteFor)
+		}
+		h.bringPresence(e, change.Session, change.Online, change.Since, change.Reason, h.change)
 	}
-	if change.Session != e.session && change.Online {
-		// Which server it came to, only the directory knows.
-		e.remote = time.Now().Add(remoteFor)
-		h.renew = true
-		signal(h.ask)
-	}
-	h.bringPresence(e, change.Session, change.Online, change.Since, change.Reason, h.change)
+	return nil
 }

@@ -239,4 +239,3 @@ func (h *Hub) countPace(every time.Duration, by int) {
 		h.fast += by
 	}
 }
-
