@@ -55,7 +55,7 @@ var layers = []layer{
 	{folder: "internal/faults", may: []string{"internal/faults/proxy", "internal/pgtest", "storage/embedded", "wire"}},
 	{folder: "internal/pgtest", may: []string{"storage/embedded", "migrations"}},
 	// Devices as their users write them.
-	{folder: "examples", may: []string{"client", "wire"}},
+	{folder: "examples", may: []string{"client", "wire"}, mayInTest: []string{"internal/faults", "storage"}},
 	{folder: "cmd", may: []string{"cmd", "ingest", "devices", "storage", "client", "console", "wire", "migrations"}, mayInTest: []string{"internal"}},
 }
 

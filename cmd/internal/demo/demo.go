@@ -55,6 +55,7 @@ type demo struct {
 	tokens    []fleet.Credential
 	host      devices.Added
 	hostRows  uint64 // acknowledged samples of this machine
+	example   string // token of the device for examples/
 }
 
 // beforeVerdict lets a test break what the verdict is about.
@@ -130,8 +131,15 @@ func (d *demo) register(ctx context.Context) error {
 		d.tokens = append(d.tokens, fleet.Credential{Name: device.Device.Name, Token: device.Token})
 	}
 	d.host.Device, d.host.Token, err = admin.Add(ctx, devices.NewDevice{Name: hostName()})
+	if err != nil {
+		return err
+	}
+	_, d.example, err = admin.Add(ctx, devices.NewDevice{Name: exampleName})
 	return err
 }
+
+// exampleName is the device that a person may be with a program of examples/.
+const exampleName = "example-device"
 
 // hostName is this machine's name, if a device may have it.
 func hostName() string {
@@ -155,6 +163,7 @@ func (d *demo) greet() {
 	d.live.Printf("  curl -s http://%s/metrics | grep mooring_", d.server.AdminAddr())
 	d.live.Printf("  %s command send %s identify --wait --data-dir %s", d.cfg.Program, d.host.Device.Name, d.server.Database().Embedded.DataDir)
 	d.live.Printf("  psql \"$(%s dsn --data-dir %s)\"", d.cfg.Program, d.server.Database().Embedded.DataDir)
+	d.live.Printf("  python3 examples/python/device_asyncio.py %s %s   # a device of yours: examples/README.md", d.server.URL(), d.example)
 	d.live.Printf("")
 }
 
