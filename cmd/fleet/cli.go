@@ -27,6 +27,7 @@ First steps, with a server running (mooring serve):
   fleet bench                                  (needs no server: starts its own)
   fleet replay recorded.csv --device roadside --token … --time Date,Time --time-layout "2/1/2006 15:04:05"
   fleet conform --exec 'python3 device.py {url} {token}'
+  fleet probe --token …
 
 Exit codes: 0 all is well · 1 failed, or not all is well: rows that were not acknowledged, answers other than the protocol's, a verdict that is not clean · 2 wrong usage.`
 
@@ -45,6 +46,7 @@ type commandLine struct {
 	Verify  verifyCommand  `cmd:"" help:"Compare a run's ledger with what the database holds."`
 	Replay  replayCommand  `cmd:"" help:"Send a recorded CSV file as one device."`
 	Conform conformCommand `cmd:"" help:"Hold a device program against the protocol."`
+	Probe   probeCommand   `cmd:"" help:"Hold a server against the protocol."`
 	Bench   benchCommand   `cmd:"" help:"Measure the server on this machine, beside what limits it."`
 }
 

@@ -31,12 +31,12 @@ func call(t *testing.T, args ...string) (code int, stdout, stderr string) {
 
 func TestHelpAndUsage(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{nil, {"--help"}, {"run", "--help"}, {"verify", "--help"}, {"replay", "--help"}} {
+	for _, args := range [][]string{nil, {"--help"}, {"run", "--help"}, {"verify", "--help"}, {"replay", "--help"}, {"conform", "--help"}, {"probe", "--help"}} {
 		code, stdout, _ := call(t, args...)
 		require.Equal(t, exitDone, code)
 		require.Contains(t, stdout, "Usage: fleet")
 	}
-	for _, args := range [][]string{{"run"}, {"other"}, {"verify", "--ledger", "absent"}, {"run", "--faults", "all"}} {
+	for _, args := range [][]string{{"run"}, {"other"}, {"verify", "--ledger", "absent"}, {"run", "--faults", "all"}, {"conform"}, {"conform", "--exec", "device {url}"}, {"probe"}} {
 		code, _, stderr := call(t, args...)
 		require.Equal(t, exitUsage, code, stderr)
 		require.Contains(t, stderr, "fleet:")

@@ -18,7 +18,8 @@ type Report struct {
 	Seconds  float64   `json:"seconds"`
 }
 
-func newReport(list []Finding, took time.Duration) Report {
+// NewReport counts what was found.
+func NewReport(list []Finding, took time.Duration) Report {
 	report := Report{Findings: list, Seconds: took.Round(100 * time.Millisecond).Seconds()}
 	for i := range list {
 		switch list[i].State {

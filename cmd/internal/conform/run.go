@@ -90,7 +90,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 		return Report{}, context.Cause(ctx)
 	}
 	seen.judge(found)
-	return newReport(found.list(), time.Since(began)), nil
+	return NewReport(found.list(), time.Since(began)), nil
 }
 
 func choose(names []string) ([]scenario, error) {

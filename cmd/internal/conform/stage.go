@@ -53,6 +53,7 @@ type stage struct {
 	settled  uint64 // rows before it were acknowledged, and the program surely knows
 	hopeless bool   // the handshake itself was wrong: it will be the next time
 	mute     bool   // answer no Ping, no PING
+	dead     bool   // the program has ended
 	closed   bool
 }
 
@@ -85,6 +86,13 @@ func (s *stage) open(start Start) error {
 		return err
 	}
 	s.program = program
+	s.workers.Go(func() { // ends with close at the latest
+		<-program.Ended()
+		s.mu.Lock()
+		s.dead = true
+		s.touch()
+		s.mu.Unlock()
+	})
 	return nil
 }
 
@@ -129,16 +137,17 @@ func (s *stage) touch() {
 	s.changed = make(chan struct{})
 }
 
-// until waits until what holds, at most so long; what is called with mu held.
+// until waits until what holds, at most so long and while the program runs; what is
+// called with mu held.
 func (s *stage) until(limit time.Duration, what func() bool) bool {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
 		s.mu.Lock()
-		holds, changed := what(), s.changed
+		holds, changed, dead := what(), s.changed, s.dead
 		s.mu.Unlock()
-		if holds {
-			return true
+		if holds || dead {
+			return holds
 		}
 		select {
 		case <-changed:

@@ -202,11 +202,20 @@ func (in *intruder) expectClose(socket *rawSocket, want wire.CloseCode, until ti
 		case got.code == want || got.goAway == want:
 			return asStated, ""
 		case passing(got.code) || passing(got.goAway):
-			return disturbed, ""
+			return disturbed, unanswered(got.err)
 		default:
 			return otherwise, fmt.Sprintf("close %d, not %d", got.code, want)
 		}
 	}
+}
+
+// unanswered tells an answer that did not come in time, which a fleet's faults may
+// be to blame for, from a connection that ended.
+func unanswered(err error) string {
+	if isTimeout(err) {
+		return "nothing came in time"
+	}
+	return ""
 }
 
 // passing are ends that have other reasons than the input.
@@ -232,7 +241,7 @@ func (in *intruder) expectFrames(socket *rawSocket, want reaction, at inputPlace
 		switch got.kind {
 		case 0:
 			if passing(got.code) || passing(got.goAway) {
-				return disturbed, ""
+				return disturbed, unanswered(got.err)
 			}
 			return otherwise, fmt.Sprintf("close %d", got.code)
 		case wire.FramePong:

@@ -24,6 +24,7 @@ import (
 type rawSocket struct {
 	conn   net.Conn
 	reader *bufio.Reader
+	header http.Header // of the answer to the handshake
 }
 
 // WebSocket opcodes.
@@ -90,7 +91,7 @@ func rawDial(ctx context.Context, address string, config *tls.Config, ask handsh
 		_ = conn.Close()
 		return nil, response.StatusCode, nil
 	}
-	return &rawSocket{conn: conn, reader: reader}, response.StatusCode, nil
+	return &rawSocket{conn: conn, reader: reader, header: response.Header}, response.StatusCode, nil
 }
 
 func dialURL(ctx context.Context, target *url.URL, config *tls.Config) (net.Conn, error) {
