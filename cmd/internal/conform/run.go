@@ -125,6 +125,7 @@ func play(ctx context.Context, of scenario, start Start, found *findings, seen *
 		if err != nil {
 			return err
 		}
+		s.refusal = of.refusal
 		stages = append(stages, s)
 		if err := s.open(start); err != nil {
 			return err

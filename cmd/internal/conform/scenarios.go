@@ -1,5 +1,7 @@
 package conform
 
+import "net/http"
+
 // scenario is a script that one program, started afresh, is put through.
 type scenario struct {
 	name  string
@@ -7,14 +9,16 @@ type scenario struct {
 	play  func(*stage)
 	// programs is how many are started, each with a stage of its own; 0: one.
 	programs int
+	// refusal is how every handshake is answered, from the first on.
+	refusal refusal
 }
 
 // scenarios are all of them, the long ones first.
 var scenarios = []scenario{
 	{name: "two faults", rules: []string{ruleFault, rulePoison, ruleGap, ruleGoAwayStops}, play: playFaults},
 	{name: "failing again and again", rules: []string{ruleBackoffBound, ruleBackoffGrows, ruleBackoffSpread}, play: playFailures, programs: backoffPrograms},
-	{name: "refused with 401", rules: []string{ruleUnauthorized}, play: playUnauthorized},
-	{name: "refused with 503", rules: []string{ruleRetryAfter}, play: playBusy},
+	{name: "refused with 401", rules: []string{ruleUnauthorized}, play: playUnauthorized, refusal: refusal{http.StatusUnauthorized, "WWW-Authenticate: Bearer\r\n"}},
+	{name: "refused with 503", rules: []string{ruleRetryAfter}, play: playBusy, refusal: refusal{http.StatusServiceUnavailable, "Retry-After: 45\r\n"}},
 	{name: "replaced", rules: []string{ruleLater}, play: playReplaced},
 	{name: "disabled", rules: []string{ruleTerminal}, play: playDisabled},
 	{name: "a silent server", rules: []string{ruleSilence}, play: playSilence},

@@ -2,7 +2,6 @@ package conform
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
@@ -101,9 +100,8 @@ func (s *stage) staysAway(id string, then time.Time, required string) {
 	s.broken(id, "came back after %s, not %s", millis(back), required)
 }
 
-// refusedWith answers every handshake with a status.
-func (s *stage) refusedWith(id string, status int, header, required string) {
-	s.refuse(status, header)
+// refused looks for how long a program whose handshake is refused stays away.
+func (s *stage) refused(id, required string) {
 	if !s.until(startPatience, func() bool { return len(s.attempts) > 0 }) {
 		s.notShown(id, "the program did not connect")
 		return
@@ -113,11 +111,11 @@ func (s *stage) refusedWith(id string, status int, header, required string) {
 }
 
 func playUnauthorized(s *stage) {
-	s.refusedWith(ruleUnauthorized, http.StatusUnauthorized, "WWW-Authenticate: Bearer\r\n", "15 minutes")
+	s.refused(ruleUnauthorized, "15 minutes")
 }
 
 func playBusy(s *stage) {
-	s.refusedWith(ruleRetryAfter, http.StatusServiceUnavailable, "Retry-After: 45\r\n", "60 s")
+	s.refused(ruleRetryAfter, "60 s")
 }
 
 func playReplaced(s *stage) {

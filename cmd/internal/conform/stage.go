@@ -177,13 +177,6 @@ func (s *stage) silent() bool {
 	return s.mute
 }
 
-// refuse has handshakes from now on answered with a status.
-func (s *stage) refuse(status int, header string) {
-	s.mu.Lock()
-	s.refusal = refusal{status, header}
-	s.mu.Unlock()
-}
-
 // accept waits for the program's next connection; nil: none came.
 func (s *stage) accept(limit time.Duration) *line {
 	var next *line
