@@ -1,0 +1,85 @@
+package checks_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// strict is how all C here has to compile.
+var strict = []string{"-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-Wconversion"}
+
+// patience bounds the run of a program that should take seconds.
+const patience = 3 * time.Minute
+
+// needs skips the test, or fails it on a build server, if a program is missing.
+func needs(t *testing.T, program, debian string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		if os.Getenv("CI") == "true" {
+			require.FailNow(t, program+" is not installed", "apt-get install "+debian)
+		}
+		t.Skipf("%s is not installed: apt-get install %s", program, debian)
+	}
+}
+
+// run gives what a program printed, and fails the test if it fails.
+func run(t *testing.T, program string, arguments ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	output, err := exec.CommandContext(ctx, program, arguments...).CombinedOutput()
+	require.NoError(t, err, "%s %v\n%s", program, arguments, output)
+	return string(output)
+}
+
+// compile builds a program from files of the firmware folder.
+func compile(t *testing.T, compiler string, flags []string, sources ...string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "program")
+	arguments := append([]string{"-o", program}, flags...)
+	for _, source := range sources {
+		arguments = append(arguments, filepath.Join("..", source))
+	}
+	run(t, compiler, arguments...)
+	return program
+}
+
+// TestStrictness compiles the client as strictly as compilers can, for 32 and 64
+// bits, with its WebSocket layer and without.
+func TestStrictness(t *testing.T) {
+	t.Parallel()
+	for _, compiler := range [][]string{
+		{"cc", "gcc", "-O2"},
+		{"cc", "gcc", "-O2", "-DMOORING_WEBSOCKET=0"},
+		{"clang", "clang", "-O2"},
+		{"clang", "clang", "-xc++", "-std=c++11", "-fsyntax-only", "-Wno-error", "../mooring.h"}, // C++ reads the header
+		{"arm-none-eabi-gcc", "gcc-arm-none-eabi libnewlib-arm-none-eabi", "-Os", "-mthumb", "-mcpu=cortex-m0plus"},
+	} {
+		t.Run(compiler[0]+" "+compiler[2], func(t *testing.T) {
+			t.Parallel()
+			needs(t, compiler[0], compiler[1])
+			if compiler[2] == "-xc++" {
+				run(t, compiler[0], compiler[2:]...)
+				return
+			}
+			arguments := slices.Concat(compiler[2:], strict, []string{"-c", "-o", filepath.Join(t.TempDir(), "mooring.o"), "../mooring.c"})
+			run(t, compiler[0], arguments...)
+		})
+	}
+}
+
+// TestUnits runs tests/unit.c with the sanitizers for addresses and undefined
+// behaviour.
+func TestUnits(t *testing.T) {
+	t.Parallel()
+	needs(t, "cc", "gcc libc6-dev")
+	program := compile(t, "cc", []string{"-std=c99", "-g", "-O1", "-Wall", "-Wextra", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}, "tests/unit.c")
+	require.Contains(t, run(t, program), "all passed")
+}

@@ -1,0 +1,262 @@
+/* mooring.h: a device of mooring.v1 (docs/PROTOCOL.md) for microcontrollers.
+ *
+ * Rows go into a ring in memory that you give and stay there until the server
+ * says that they are committed. mooring_poll() does everything else: connects,
+ * sends, listens, comes back. No malloc, no globals, no floating point
+ * arithmetic; C99 with <stdbool.h>, <stdint.h> and <string.h>.
+ *
+ * Nothing here is safe for use from interrupts or several threads at once: call
+ * it all from one task. Callbacks must not call back into the client, but for
+ * mooring_result() and mooring_append(), which a command may call.
+ *
+ * Apache License 2.0.
+ */
+#ifndef MOORING_H
+#define MOORING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The largest message that the server may send to us; told in HELLO (max_rx,
+ * PROTOCOL 4.1). A message is taken in as it comes and read when it is whole. */
+#define MOORING_RX 256
+
+/* With 0, the client speaks to transports that carry whole messages alone
+ * (mooring_config.messages), and its own WebSocket layer is left out. */
+#ifndef MOORING_WEBSOCKET
+#define MOORING_WEBSOCKET 1
+#endif
+
+/* DATA frames that may be on their way, whatever larger window the server grants. */
+#define MOORING_WINDOW 8
+
+/* Bytes in the ring beside the values of each row, and beside those of each
+ * regular or packed block. */
+#define MOORING_ROW_HEAD 9
+#define MOORING_BLOCK_HEAD 15
+
+/* The smallest memory for frames: the handshake's request must fit too, so the
+ * length of host, path and token comes on top (mooring_init checks it). */
+#define MOORING_FRAME_MIN 256
+
+/* A time that means now: the server's clock, or if it is not known yet, this
+ * moment, once it is. */
+#define MOORING_NOW ((uint64_t)0)
+
+enum mooring_kind { MOORING_NUMBER, MOORING_BOOLEAN, MOORING_STRING };
+
+/* One channel. Integers are sent as they are and stored times 10^exp10
+ * (PROTOCOL 4.2), so 21.5 is 215 with exp10 -1. unit may be NULL. */
+struct mooring_channel {
+	const char *name, *unit;
+	uint8_t kind;
+	int8_t exp10;
+};
+
+/* One layout: what a row holds. Its number is its place in the table. */
+struct mooring_layout {
+	const char *name;
+	const struct mooring_channel *channels;
+	uint8_t count;
+};
+
+/* One value of a row. */
+struct mooring_value {
+	uint8_t type; /* 0 none, 1 integer, 2 float, 3 bool, 4 text */
+	union {
+		int32_t integer;
+		float number;
+		const char *text; /* at most 255 bytes of UTF-8, ended by 0 */
+	} as;
+};
+
+static inline struct mooring_value mooring_none(void)
+{
+	struct mooring_value v = {0, {0}};
+	return v;
+}
+static inline struct mooring_value mooring_int(int32_t integer)
+{
+	struct mooring_value v = {1, {0}};
+	v.as.integer = integer;
+	return v;
+}
+static inline struct mooring_value mooring_float(float number)
+{
+	struct mooring_value v = {2, {0}};
+	v.as.number = number;
+	return v;
+}
+static inline struct mooring_value mooring_bool(bool is)
+{
+	struct mooring_value v = {3, {0}};
+	v.as.integer = is;
+	return v;
+}
+static inline struct mooring_value mooring_text(const char *text)
+{
+	struct mooring_value v = {4, {0}};
+	v.as.text = text;
+	return v;
+}
+
+/* What a COMMAND asks for (PROTOCOL 6.3). name has no 0 at its end; args is one
+ * MessagePack value, or none. Both are valid during the call only. */
+struct mooring_command {
+	uint64_t id;
+	const uint8_t *name, *args;
+	uint16_t name_length, args_length;
+	uint8_t flags;
+};
+
+/* Answers to a command (PROTOCOL 4.4). */
+enum mooring_status {
+	MOORING_DONE, MOORING_ACCEPTED, MOORING_FAILED, MOORING_UNKNOWN,
+	MOORING_BAD_ARGS, MOORING_EXPIRED, MOORING_BUSY, MOORING_REFUSED
+};
+
+/* Everything that does not change while the device runs. It and what it points
+ * to must live as long as the client, in flash if you like. */
+struct mooring_config {
+	const char *host;  /* for the Host header: "example.org:8080" */
+	const char *path;  /* "/v1/stream" */
+	const char *token; /* the device's; never logged */
+	const char *model, *firmware; /* at most 64 bytes; may be NULL */
+	const struct mooring_layout *layouts;
+	uint8_t layout_count; /* at most 16 */
+	bool drop_oldest;     /* when the ring is full; else the newest row is refused */
+	bool messages;        /* the transport carries whole messages and speaks WebSocket itself */
+	uint16_t heartbeat;   /* wished for, seconds; 0: the server's */
+	uint32_t linger_ms;   /* a frame that could hold more rows waits so long after the last one */
+
+	/* The transport. None of these may block for long.
+	 * open: 1 open, 0 ask again, negative: failed, -1 or minus the HTTP status.
+	 * send: bytes taken, 0 not now, negative: broken. With messages, all or 0.
+	 * recv: bytes, 0 nothing there, negative: closed, -1 or minus the close code.
+	 *       With messages, one whole message, which fits or else is -1009.
+	 * close: code is for transports that speak WebSocket themselves. */
+	void *context; /* first argument of everything below */
+	int (*open)(void *context);
+	int (*send)(void *context, const uint8_t *bytes, size_t length);
+	int (*recv)(void *context, uint8_t *bytes, size_t length);
+	void (*close)(void *context, uint16_t code);
+
+	/* 32 random bits, different on every device and at every boot. Waits before
+	 * reconnects, the boot's number and the WebSocket masks come from it. */
+	uint32_t (*random)(void *context);
+
+	/* All below may be NULL. */
+
+	/* A command; what is returned is the answer, with MOORING_ACCEPTED more
+	 * follows by mooring_result(). NULL: every command is MOORING_UNKNOWN. */
+	uint8_t (*command)(void *context, const struct mooring_command *command);
+	/* The server refused n rows from seq, or one channel of them (-1: whole
+	 * rows), for good or because they were given up (PROTOCOL 7). */
+	void (*refused)(void *context, uint64_t seq, uint32_t n, int channel, uint8_t code);
+	/* A mirror of the ring, in flash: keep is called for each row or block when
+	 * its time is known, forget when nothing before next is needed any more. At
+	 * the next boot mooring_restore() takes them back in the same order. */
+	void (*keep)(void *context, uint64_t seq, const uint8_t *record, uint16_t length);
+	void (*forget)(void *context, uint64_t next);
+};
+
+/* The client. Read what is under "to look at"; leave the rest alone. */
+struct mooring {
+	uint8_t state; /* 0 idle, 1 opening, 2 upgrading, 3 connected, 4 stopped */
+	uint8_t failures, faults, hold_rounds;
+	bool clock, own_clock, welcomed, flush, result_waits;
+	uint8_t result_status;
+
+	/* The connection; all 0 when one begins. */
+	struct {
+		bool hello, text, held, in_message, pong, progress, leaving, accepted, graceful;
+		uint8_t head[4], flights;
+		uint16_t message, got, head_got, window, goaway, status;
+		uint16_t declared, rejected;
+		uint16_t sent, pending; /* of the message in the frame memory */
+		uint32_t heard, pinged, opened, gap, gap_until, until, slot_min, slot_max, retry_after;
+		uint32_t flight[MOORING_WINDOW]; /* one behind the last row of each frame, lower half */
+	} link;
+
+	uint16_t heartbeat, spread;
+	uint16_t frame_size;
+	uint32_t max_frame, boot, wake, data_at;
+	const struct mooring_config *config;
+	uint8_t *frame, *ring;
+	uint32_t size, head, tail, send, records; /* of the ring: bytes, cursors, records */
+	uint32_t waiting, sent;	/* rows from the oldest to the newest, and to the send cursor */
+	uint32_t hold;		/* lower half of the number of the row held back last */
+	uint64_t head_seq;	/* number of the oldest row */
+	uint64_t now, offset;	/* ms since init; server's clock minus that */
+	uint64_t result_id;
+
+	/* To look at. */
+	uint32_t gap;      /* rows refused since the last one taken; the next row tells */
+	uint32_t lost;     /* rows given up, of all causes */
+	uint32_t rejected; /* values and rows refused by the server */
+	uint32_t connects; /* connections that were opened */
+	uint16_t ended;    /* why the last one ended: HTTP status, close code, 0 network */
+
+	uint8_t rx[MOORING_RX];
+};
+
+/* Makes a client, idle and due to connect. memory is frame bytes for one
+ * message to the server, then the ring. tick is now, as for mooring_poll. False: a layout or the request does not
+ * fit into frame bytes, or there is no room for a ring. */
+bool mooring_init(struct mooring *m, const struct mooring_config *config,
+		  void *memory, uint32_t size, uint16_t frame, uint32_t tick);
+
+/* Does what is to be done. tick is a clock in ms that may start anywhere and
+ * wrap; call at least once in 49 days. Returns ms until it wants to be called
+ * again; call it earlier when the transport has something to read. */
+uint32_t mooring_poll(struct mooring *m, uint32_t tick);
+
+/* One row of layout->count values at time (ms since 1970, or MOORING_NOW).
+ * False: refused and counted, because the ring is full or the row can't fit. */
+bool mooring_append(struct mooring *m, uint8_t layout, uint64_t time, const struct mooring_value *values);
+
+/* n rows, step_us apart, from time on (PROTOCOL 5.6). They go, are kept and are
+ * dropped together. time may be MOORING_NOW, which is that of the first row. */
+bool mooring_append_regular(struct mooring *m, uint8_t layout, uint64_t time, uint32_t step_us,
+			    uint16_t n, const struct mooring_value *values);
+
+/* The same as packed numbers (PROTOCOL 5.10), which takes the least: type 2
+ * int16_t, 3 int32_t, 4 float. */
+bool mooring_append_packed(struct mooring *m, uint8_t layout, uint64_t time, uint32_t step_us,
+			   uint16_t n, uint8_t type, const void *numbers);
+
+/* Sends what is there without lingering. */
+void mooring_flush(struct mooring *m);
+
+/* Rows that are not settled. 0: everything is in the database, or was given up
+ * or refused. */
+uint64_t mooring_waiting(const struct mooring *m);
+
+/* The time, ms since 1970; 0: not known yet. */
+uint64_t mooring_time(const struct mooring *m);
+
+/* Sets the time, for devices with a clock of their own. The server's is not
+ * taken any more. */
+void mooring_set_time(struct mooring *m, uint64_t time);
+
+/* Answers a command that was MOORING_ACCEPTED. False: try again after a poll. */
+bool mooring_result(struct mooring *m, uint64_t id, uint8_t status);
+
+/* Takes leave of the server and stays away, until mooring_start(). Rows stay. */
+void mooring_stop(struct mooring *m);
+void mooring_start(struct mooring *m);
+
+/* Between init and the first row: takes back what keep was given, oldest first;
+ * then, with record NULL, the next sequence number if it is known better. */
+bool mooring_restore(struct mooring *m, uint64_t seq, const uint8_t *record, uint16_t length);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

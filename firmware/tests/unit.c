@@ -1,0 +1,590 @@
+/* Tests of the client against a server in memory; prints what it ran. Ends by
+ * assert. */
+#include "server.h"
+
+static void test_acceptance(void)
+{
+	uint8_t to[64];
+	acceptance(to, (const uint8_t *)"dGhlIHNhbXBsZSBub25jZQ=="); /* RFC 6455 1.3 */
+	assert(memcmp(to, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", 28) == 0);
+}
+
+static void test_classes(void)
+{
+	static const struct { uint32_t code, class; } is[] = { /* PROTOCOL 9.1 */
+		{0, 0}, {4000, 0}, {4001, 0}, {4002, 0}, {4004, 0}, {4099, 0}, {4100, 1}, {4101, 1}, {4102, 1}, {4103, 1},
+		{4200, 2}, {4201, 2}, {4202, 2}, {4203, 2}, {4204, 2}, {4300, 1}, {4499, 1}, {4500, 3}, {4501, 3}, {4502, 3}, {4600, 1},
+		{1000, 0}, {1001, 0}, {1002, 2}, {1003, 2}, {1004, 0}, {1005, 0}, {1006, 0}, {1007, 2}, {1008, 1}, {1009, 2},
+		{1010, 0}, {1011, 0}, {1012, 0}, {1013, 1}, {1014, 0}, {3000, 0}, {65535, 1},
+		{100, 1}, {200, 1}, {302, 1}, {400, 2}, {401, 3}, {402, 2}, {403, 3}, {404, 2}, {407, 2}, {408, 0}, {426, 2},
+		{429, 1}, {431, 2}, {500, 0}, {502, 0}, {503, 1}, {504, 0}, {599, 0},
+	};
+	for (size_t i = 0; i < sizeof is / sizeof is[0]; i++)
+		assert(class_of(is[i].code) == is[i].class);
+}
+
+static void test_first_words(void)
+{
+	begin_test(1024);
+	row(215);
+	settle();
+	assert(t.hellos == 1 && t.layouts == 1 && t.datas == 1 && t.row_count == 1);
+	assert(t.rows[0][0] == 0 && t.rows[0][2] == 215);
+	static const uint8_t head[] = {0x97, 3, 0, 0xcd, 0, 1, 0xd3}, tail[] = {0, 0, 0xdc, 0, 3, 0, 0xd1, 0, 215, 0xc3};
+	assert(memcmp(t.last, head, sizeof head) == 0);
+	assert(t.last_length == sizeof head + 8 + sizeof tail && memcmp(t.last + sizeof head + 8, tail, sizeof tail) == 0);
+	assert(mooring_waiting(&t.m) == 1);
+	ack(1, 16);
+	settle();
+	assert(mooring_waiting(&t.m) == 0 && t.m.records == 0);
+}
+
+/* Rows made before the clock is known are sent after WELCOME, with the times at
+ * which they were made; so they are after a reconnect. */
+static void test_clock(void)
+{
+	begin_test(1024);
+	t.welcome = false;
+	t.open_result = 0;
+	turn(0);
+	row(1);
+	turn(1500);
+	row(2);
+	t.open_result = 1;
+	settle();
+	assert(t.hellos == 1 && t.datas == 0 && mooring_time(&t.m) == 0);
+	turn(500);
+	welcome();
+	int64_t now = (int64_t)(T0 + t.tick);
+	settle();
+	assert(t.row_count == 2 && t.rows[0][1] == now - 2000 && t.rows[1][1] == now - 500);
+	assert(mooring_time(&t.m) == (uint64_t)now);
+	t.broken = 1;
+	turn(0);
+	turn(20000);
+	t.tick += 7; /* a clock that differs now */
+	welcome();
+	settle();
+	assert(t.row_count == 2 && t.rows[0][1] == now - 2000 && t.rows[1][1] == now - 500);
+}
+
+static void test_window(void)
+{
+	begin_test(4096);
+	t.welcome = false;
+	mooring_set_time(&t.m, T0);
+	row(0);
+	settle();
+	t.m.max_frame = 24; /* one row a frame */
+	for (int i = 1; i < 40; i++)
+		row(i);
+	settle();
+	assert(t.datas == 4); /* before WELCOME */
+	ack(1, 3);
+	settle();
+	assert(t.datas == 4);
+	ack(4, 2);
+	settle();
+	assert(t.datas == 6);
+	ack(6, 0);
+	settle();
+	assert(t.datas == 6);
+	ack(6, 100);
+	settle();
+	assert(t.datas == 6 + MOORING_WINDOW);
+}
+
+static void test_reconnect(void)
+{
+	begin_test(2048);
+	for (int i = 0; i < 10; i++)
+		row(i);
+	settle();
+	assert(t.row_count == 10);
+	ack(4, 16);
+	settle();
+	FRAME(0x93, 17, U32(999), 16); /* of what was not sent nothing is settled */
+	row(10);
+	turn(0);
+	assert(mooring_waiting(&t.m) == 1 || mooring_waiting(&t.m) == 0);
+	begin_test(2048);
+	for (int i = 0; i < 10; i++)
+		row(i);
+	settle();
+	ack(4, 16);
+	settle();
+	t.broken = 1;
+	turn(0);
+	assert(t.m.state == IDLE && t.m.failures == 0 && t.closes == 1);
+	turn(5000); /* spread */
+	settle();
+	assert(t.opens == 2 && t.hellos == 2 && t.layouts == 2);
+	assert(t.row_count == 6 && t.rows[0][0] == 4 && t.rows[5][2] == 9);
+}
+
+static void test_full(void)
+{
+	begin_test(300); /* some 17 rows */
+	t.open_result = 0;
+	mooring_set_time(&t.m, T0);
+	int taken = 0;
+	while (row(taken))
+		taken++;
+	assert(taken >= 15 && !row(0) && t.m.gap == 2 && t.m.lost == 2);
+	t.open_result = 1;
+	settle();
+	ack((uint64_t)taken, 16);
+	settle();
+	row(1000);
+	settle();
+	assert(t.rows[t.row_count - 1][0] == taken + 2 && t.rows[t.row_count - 1][2] == 1000);
+
+	begin_test(300);
+	config.drop_oldest = true;
+	t.open_result = 0;
+	mooring_set_time(&t.m, T0);
+	for (int i = 0; i < 100; i++)
+		assert(row(i));
+	uint64_t kept = mooring_waiting(&t.m);
+	assert(kept >= 14 && t.m.lost == 100 - kept);
+	t.open_result = 1;
+	settle();
+	assert(t.rows[0][0] == (int64_t)(100 - kept) && t.rows[t.row_count - 1][2] == 99 && t.row_count == kept);
+	assert(!mooring_append(&t.m, 9, MOORING_NOW, NULL)); /* no such layout */
+}
+
+static void test_blocks(void)
+{
+	begin_test(2048);
+	int16_t numbers[50];
+	for (int i = 0; i < 50; i++)
+		numbers[i] = (int16_t)i;
+	struct mooring_value values[] = {mooring_float(1.5f), mooring_none(), mooring_int(70000)};
+	row(1);
+	assert(mooring_append_packed(&t.m, 1, MOORING_NOW, 20000, 50, 2, numbers));
+	assert(mooring_append_regular(&t.m, 1, MOORING_NOW, 1000, 3, values));
+	row(2);
+	assert(!mooring_append_packed(&t.m, 1, MOORING_NOW, 20000, 50, 7, numbers)); /* no such numbers */
+	row(3);
+	settle();
+	assert(t.datas == 5 && t.row_count == 56);
+	assert(t.rows[1][0] == 1 && t.rows[50][1] == t.rows[1][1] + 49 * 20 && t.rows[51][0] == 51);
+	assert(t.rows[54][0] == 54 && t.rows[55][0] == 105 && t.m.lost == 50);
+	ack(30, 16); /* in the middle of a block: it stays whole */
+	settle();
+	assert(mooring_waiting(&t.m) == 105);
+	ack(106, 16);
+	settle();
+	assert(mooring_waiting(&t.m) == 0);
+}
+
+static void test_fragments_and_pings(void)
+{
+	begin_test(1024);
+	t.piece = 1;
+	row(1);
+	for (int i = 0; i < 3000; i++)
+		turn(0);
+	assert(t.row_count == 1);
+	static const uint8_t a[] = {0x93, 17}, b[] = {1, 16};
+	feed_ws(0x02, a, 2);
+	feed_ws(0x89, "hello", 5);
+	feed_ws(0x00, "", 0);
+	feed_ws(0x89, "", 0);
+	feed_ws(0x80, b, 2);
+	feed_ws(0x8a, "unasked", 7);
+	t.room = 0;
+	for (int i = 0; i < 10; i++)
+		turn(0);
+	t.room = SIZE_MAX;
+	for (int i = 0; i < 100; i++)
+		turn(0);
+	assert(mooring_waiting(&t.m) == 0 && t.pongs == 2 && t.m.state == CONNECTED);
+
+	begin_test(1024);
+	settle();
+	feed_ws(0x02, a, 2);
+	feed_ws(0x89, "hello", 5);
+	settle();
+	assert(t.pongs == 1 && t.pong_length == 5 && memcmp(t.pong, "hello", 5) == 0);
+	/* An ACK does not wait for a line that takes nothing. */
+	row(1);
+	t.room = 10;
+	settle();
+	FRAME(0xc0); /* in the middle of a message: a fault */
+	settle();
+	assert(t.m.state == IDLE);
+}
+
+/* What a server may not send, and with what we leave. */
+static void test_faults_of_the_server(void)
+{
+	static const struct { uint8_t bytes[20]; size_t length; int code; } is[] = {
+		{{0x82, 1, 0xc1}, 3, 4200}, {{0x82, 0}, 2, 4200}, {{0x82, 2, 0x91, 7}, 4, 4203}, {{0x82, 2, 0x91, 1}, 4, 4203},
+		{{0x82, 3, 0x92, 17, 5}, 5, 4200}, {{0x82, 4, 0x92, 17, 5, 0xff}, 6, 4200}, {{0x82, 5, 0x93, 17, 5, 1, 1}, 7, 4200},
+		{{0x82, 7, 0x94, 17, 5, 1, 0xdd, 0, 0}, 9, 4200}, {{0x81, 0}, 2, 4204}, {{0xc2, 0}, 2, 1002}, {{0x82, 0x80, 0, 0, 0, 0}, 6, 1002},
+		{{0x83, 0}, 2, 1002}, {{0x80, 0}, 2, 1002}, {{0x09, 0}, 2, 1002}, {{0x89, 126, 0, 126}, 4, 1002}, {{0x8b, 0}, 2, 1002},
+		{{0x82, 126, 1, 1}, 4, 1009}, {{0x82, 127, 0xff, 0xff, 0xff, 0xff}, 6, 1009},
+		{{0x82, 4, 0x92, 16, 0x91, 1}, 6, 4200}, {{0x82, 5, 0x93, 17, 0xc0, 1, 1}, 7, 4200},
+	};
+	for (size_t i = 0; i < sizeof is / sizeof is[0]; i++) {
+		begin_test(1024);
+		settle();
+		feed(is[i].bytes, is[i].length);
+		settle();
+		if (t.close_code != is[i].code)
+			fprintf(stderr, "case %zu: %d\n", i, t.close_code);
+		assert(t.m.state == IDLE && t.close_code == is[i].code && class_of(t.m.ended) == CLASS_RETRY);
+	}
+	begin_test(1024); /* what has to be borne */
+	settle();
+	FRAME(0x92, 33, 0xc1);
+	FRAME(0x94, 17, 0, 16, 0xc0);
+	FRAME(0x96, 17, 0xcc, 0, 0xd1, 0, 16, 0, 0x90, 0x81, 1, 0xd4, 7, 7);
+	FRAME(0x93, 19, 99, 0xdc, 0, 1, 0xd9, 1, 'x');
+	FRAME(0x93, 20, 1, 2);
+	settle();
+	assert(t.m.state == CONNECTED && t.close_code == 0);
+}
+
+static void test_heartbeat(void)
+{
+	begin_test(1024);
+	settle();
+	uint32_t wait = turn(1000);
+	assert(wait == 59000);
+	turn(58000);
+	feed_ws(0x89, "", 0);
+	turn(0);
+	turn(59999);
+	assert(t.m.state == CONNECTED && t.pongs == 1);
+	turn(1);
+	assert(t.m.state == IDLE && t.m.failures == 0); /* it lived for a minute */
+}
+
+static void test_waits(void)
+{
+	begin_test(1024);
+	static const struct { int result; uint32_t failures, least, most; } is[] = {
+		{-1, 1, 0, 10000}, {-1, 2, 0, 20000}, {-1, 7, 0, 600000}, {-1, 20, 0, 600000},
+		{-503, 1, 60000, 70000}, {-400, 1, 10000, 20000},
+		{-401, 1, 900000, 910000}, {-401, 2, 1800000, 1820000}, {-401, 20, 21600000, 22200000},
+	};
+	for (size_t i = 0; i < sizeof is / sizeof is[0]; i++) {
+		uint32_t least = UINT32_MAX, most = 0;
+		for (int again = 0; again < 300; again++) {
+			t.m.failures = (uint8_t)(is[i].failures - 1);
+			mooring_start(&t.m);
+			t.open_result = is[i].result;
+			uint32_t wait = turn(0);
+			assert(t.m.state == IDLE && wait >= is[i].least && wait <= is[i].most);
+			if (wait < least)
+				least = wait;
+			if (wait > most)
+				most = wait;
+		}
+		uint32_t width = is[i].most - is[i].least; /* spread over all of it */
+		assert(least < is[i].least + width / 10 && most > is[i].most - width / 10);
+	}
+	static const char busy[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 120\r\n\r\n";
+	begin_test(1024);
+	turn(0);
+	t.in_at = t.in_end = 0;
+	feed(busy, sizeof busy - 1);
+	uint32_t wait = turn(0);
+	assert(t.m.state == IDLE && t.m.ended == 503 && wait >= 120000 && wait <= 125000);
+	static const char wrong[] = "HTTP/1.1 101 Yes\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+	begin_test(1024);
+	turn(0);
+	t.in_at = t.in_end = 0;
+	feed(wrong, sizeof wrong - 1);
+	turn(0);
+	assert(t.m.state == IDLE && t.m.ended == 101 && t.m.connects == 0);
+}
+
+static void test_goaway(void)
+{
+	begin_test(2048);
+	row(1);
+	settle();
+	FRAME(0x97, 19, 3, 0xcd, 0x0f, 0xa0, 0xcd, 0x13, 0x88, 0xcd, 0x27, 0x10, 0xcd, 0x4e, 0x20, 0xc0); /* 4000, 5 s, 10 s to 20 s */
+	row(2);
+	settle();
+	assert(t.m.state == CONNECTED && t.row_count == 1); /* nothing new, the ack is waited for */
+	ack(1, 16);
+	settle();
+	assert(t.m.state == IDLE && t.close_code == 1000 && t.m.ended == 4000);
+	uint32_t wait = turn(0);
+	assert(wait >= 10000 && wait <= 20000);
+}
+
+static void test_notices(void)
+{
+	begin_test(2048);
+	row(1);
+	settle();
+	FRAME(0x94, 19, 2, 0xcd, 0x03, 0xe8, 60); /* a second between frames, for a minute */
+	row(2);
+	turn(0);
+	uint32_t wait = turn(0);
+	assert(t.row_count == 1 && wait <= 1000);
+	turn(1000);
+	assert(t.row_count == 2);
+	FRAME(0x96, 19, 4, 60, 0xc0, 1, 9);
+	settle();
+	assert(t.m.heartbeat == 60 && t.m.spread == 9 && t.m.link.window == 1 && t.m.max_frame == 16384);
+	FRAME(0x94, 19, 2, 0, 0);
+	ack(2, 16);
+	FRAME(0x93, 19, 6, 0);
+	settle();
+	row(3);
+	settle();
+	assert(t.layouts == 2 && t.row_count == 3);
+	ack(3, 16);
+	settle();
+	FRAME(0x95, 19, 5, 0, 1, 9); /* layout 0 is refused: its rows are given up, others go */
+	settle();
+	int16_t one = 1;
+	row(4);
+	mooring_append_packed(&t.m, 1, MOORING_NOW, 1, 1, 2, &one);
+	settle();
+	assert(t.row_count == 4 && t.layout_of_last == 1 && t.m.lost == 1 && t.rows[3][0] == 4);
+}
+
+static void test_refusals(void)
+{
+	begin_test(2048);
+	for (int i = 0; i < 6; i++)
+		row(i);
+	settle();
+	FRAME(0x95, 17, 3, 16, 1, 0x94, 2, 1, 1, 3); /* final: told, and settled */
+	settle();
+	assert(t.refusals == 1 && mooring_waiting(&t.m) == 3 && t.m.rejected == 1);
+	for (int round = 1; round <= 3; round++) {
+		FRAME(0x95, 17, 6, 16, 2, 0x94, 4, 2, 0xc0, 65); /* QUOTA: from row 4 on, later */
+		settle();
+		assert(t.m.state == IDLE && t.m.ended == 4103 && mooring_waiting(&t.m) == 2);
+		assert(turn(0) >= 59000);
+		turn(200000);
+		settle();
+		assert(t.rows[0][0] == 4 && t.row_count == 2);
+	}
+	FRAME(0x95, 17, 6, 16, 2, 0x94, 4, 2, 0xc0, 65);
+	settle();
+	assert(t.m.state == CONNECTED && mooring_waiting(&t.m) == 0);
+}
+
+static void test_poison(void)
+{
+	begin_test(4096);
+	t.m.max_frame = 256;
+	for (int i = 0; i < 3; i++)
+		row(i);
+	settle();
+	for (int i = 3; i < 6; i++)
+		row(i);
+	settle();
+	for (int round = 0; round < 2; round++) {
+		assert(t.row_count == 6 && t.m.lost == 0);
+		feed_ws(0x88, "\x10\x68", 2); /* 4200 */
+		turn(0);
+		assert(t.m.state == IDLE && t.m.ended == 4200 && t.close_code == 4200);
+		if (round == 0) {
+			mooring_start(&t.m);
+			t.m.config = &config;
+			turn(0);
+			settle();
+		}
+	}
+	assert(t.m.lost == 6 || t.m.lost == 3);
+	mooring_start(&t.m);
+	row(99);
+	settle();
+	assert(t.rows[t.row_count - 1][0] == 6 && t.m.state == CONNECTED);
+}
+
+static void test_commands(void)
+{
+	begin_test(1024);
+	settle();
+	FRAME(0x94, 18, 12, 0xa4, 't', 'e', 's', 't', 0x81, 1, 2);
+	FRAME(0x93, 18, 13, 0xd9, 4, 't', 'e', 's', 't');
+	settle();
+	assert(t.commands == 2 && t.results == 2 && t.result_id == 13 && t.result_status == MOORING_DONE);
+	assert(mooring_result(&t.m, 14, MOORING_FAILED));
+	settle();
+	assert(t.result_id == 14 && t.result_status == MOORING_FAILED);
+	/* One that has to wait for the line longer than its ttl has expired. */
+	row(1);
+	t.room = 0;
+	settle();
+	FRAME(0x95, 18, 15, 0xa4, 't', 'e', 's', 't', 0xc0, 2);
+	FRAME(0x95, 18, 16, 0xa4, 't', 'e', 's', 't', 0xc0, 2);
+	settle();
+	turn(2500);
+	t.room = SIZE_MAX;
+	settle();
+	assert(t.commands == 3 && t.result_id == 16 && t.result_status == MOORING_EXPIRED);
+	FRAME(0x92, 18, 12);
+	settle();
+	assert(t.m.state == IDLE && t.close_code == 4200);
+}
+
+/* A mirror of the ring, as flash would hold it. */
+static struct { uint64_t seq; uint16_t length; uint8_t bytes[64]; } mirror[64];
+static size_t mirrored;
+static uint64_t forgotten;
+static void mirror_keep(void *c, uint64_t seq, const uint8_t *record, uint16_t length)
+{
+	(void)c;
+	mirror[mirrored].seq = seq;
+	mirror[mirrored].length = length;
+	memcpy(mirror[mirrored++].bytes, record, length);
+}
+static void mirror_forget(void *c, uint64_t next)
+{
+	(void)c;
+	forgotten = next;
+}
+
+static void test_mirror(void)
+{
+	begin_test(1024);
+	config.keep = mirror_keep;
+	config.forget = mirror_forget;
+	mirrored = 0;
+	for (int i = 0; i < 5; i++)
+		row(i);
+	assert(mirrored == 0); /* no times yet */
+	settle();
+	assert(mirrored == 5 && t.row_count == 5);
+	int64_t times[2] = {t.rows[3][1], t.rows[4][1]};
+	ack(3, 16);
+	settle();
+	assert(forgotten == 3);
+	begin_test(1024); /* a reboot */
+	for (size_t i = 0; i < mirrored; i++)
+		if (mirror[i].seq >= forgotten)
+			assert(mooring_restore(&t.m, mirror[i].seq, mirror[i].bytes, mirror[i].length));
+	row(5);
+	settle();
+	assert(t.row_count == 3 && t.rows[0][0] == 3 && t.rows[0][1] == times[0] && t.rows[1][1] == times[1] && t.rows[2][0] == 5);
+	begin_test(1024);
+	assert(mooring_restore(&t.m, 77, NULL, 0));
+	row(5);
+	settle();
+	assert(t.rows[0][0] == 77);
+}
+
+static void test_linger(void)
+{
+	begin_test(2048);
+	config.linger_ms = 10000;
+	row(1);
+	turn(10000);
+	settle();
+	assert(t.datas == 1);
+	row(2);
+	uint32_t wait = turn(1000);
+	assert(t.datas == 1 && wait == 9000);
+	row(3);
+	turn(8999);
+	assert(t.datas == 1);
+	turn(1);
+	assert(t.datas == 2 && t.row_count == 3);
+	row(4);
+	mooring_flush(&t.m);
+	settle();
+	assert(t.datas == 3);
+	mooring_stop(&t.m);
+	assert(t.m.state == STOPPED && turn(0) == UINT32_MAX);
+	mooring_start(&t.m);
+	turn(10000);
+	settle();
+	assert(t.m.state == CONNECTED && t.row_count == 4);
+}
+
+/* At random: rows, blocks, acks, cuts, lines that stall; and at the end each row
+ * that was appended was acknowledged in its place or counted as lost. */
+static void test_anything(uint32_t seed)
+{
+	begin_test(200 + seed * 37 % 1500);
+	t.seed = seed * 2654435761u + 1;
+	config.drop_oldest = seed & 1;
+	static int64_t values[40000]; /* by number; -1: lost or a block */
+	uint64_t appended = 0, lost_before = 0;
+	memset(values, 0xff, sizeof values);
+	if (seed & 2)
+		mooring_set_time(&t.m, T0);
+	for (int step = 0; step < 3000; step++) {
+		uint32_t r = test_random(NULL) >> 8;
+		int16_t numbers[30] = {0};
+		uint64_t next = t.m.head_seq + t.m.waiting + t.m.gap;
+		if (r % 10 < 4) {
+			assert(next == appended);
+			if (row((int)(appended & 0x7fff)))
+				values[appended] = (int64_t)(appended & 0x7fff);
+			appended++;
+		} else if (r % 10 == 4) {
+			uint16_t n = (uint16_t)(1 + r / 16 % 30);
+			mooring_append_packed(&t.m, 1, MOORING_NOW, 1000, n, 2, numbers);
+			appended += n;
+		} else if (r % 10 == 5) {
+			t.piece = r / 16 % 40;
+			t.room = r % 3 ? SIZE_MAX : r / 16 % 100;
+		} else if (r % 50 == 6) {
+			t.broken = 1;
+		} else if (r % 10 == 7 && t.next > 0) {
+			ack(t.next - (r / 16) % (t.next < 5 ? 1 : 5), 1 + r / 16 % 10);
+		} else {
+			turn(r % 1000);
+		}
+		for (size_t i = 0; i < t.row_count; i++) {
+			assert((uint64_t)t.rows[i][0] < appended);
+			if (t.rows[i][2] != INT64_MIN)
+				assert(t.rows[i][2] == values[t.rows[i][0]]);
+		}
+		assert(t.m.lost >= lost_before && t.m.link.flights <= MOORING_WINDOW);
+		lost_before = t.m.lost;
+		assert(t.m.head_seq + t.m.waiting + t.m.gap == appended);
+	}
+	t.room = SIZE_MAX;
+	t.piece = 0;
+	for (int i = 0; i < 2000 && t.m.waiting > 0; i++) {
+		turn(100);
+		if (t.next > 0)
+			ack(t.next, 16);
+		if (i % 50 == 49)
+			turn(700000);
+	}
+	/* A gap at the end is told by the row after it, if ever there is one. */
+	assert(t.m.waiting == 0 || t.m.state != CONNECTED || t.m.records == 1);
+	assert(t.m.connects > 3);
+}
+
+int main(void)
+{
+	test_acceptance();
+	test_classes();
+	test_first_words();
+	test_clock();
+	test_window();
+	test_reconnect();
+	test_full();
+	test_blocks();
+	test_fragments_and_pings();
+	test_faults_of_the_server();
+	test_heartbeat();
+	test_waits();
+	test_goaway();
+	test_notices();
+	test_refusals();
+	test_poison();
+	test_commands();
+	test_mirror();
+	test_linger();
+	for (uint32_t seed = 1; seed <= 200; seed++)
+		test_anything(seed);
+	puts("all passed");
+	return 0;
+}
