@@ -15,6 +15,7 @@ type userCommands struct {
 	Add    userAddCommand    `cmd:"" help:"Add a user and print its token."`
 	List   userListCommand   `cmd:"" help:"List users."`
 	Rotate userRotateCommand `cmd:"" help:"Give a user a new token; everything older ends at once."`
+	Link   userLinkCommand   `cmd:"" help:"Make a link that opens the console in a browser, logged in, once."`
 	Remove userRemoveCommand `cmd:"" help:"Remove a user; its token ends at once."`
 }
 

@@ -33,6 +33,12 @@ func TestUserAsksAPI(t *testing.T) {
 		return response.StatusCode
 	}
 	require.Equal(t, http.StatusOK, ask(token))
+
+	link := user("link", "ann", "--server", "http://"+address+"/")
+	require.Equal(t, exitDone, link.code, link)
+	require.Regexp(t, `^http://`+address+`/#login=mru_\S+\n$`, link.stdout)
+	require.Equal(t, exitNoDevice, user("link", "nobody").code)
+	require.Equal(t, exitUsage, user("link", "ann", "--server", "localhost").code)
 	rotated := user("rotate", "ann")
 	require.Equal(t, exitDone, rotated.code)
 	require.Equal(t, http.StatusUnauthorized, ask(token))

@@ -16,6 +16,7 @@ import (
 
 	"mooring/console"
 	"mooring/console/live"
+	"mooring/console/page"
 	"mooring/devices"
 	"mooring/ingest"
 	"mooring/migrations"
@@ -324,6 +325,17 @@ func (a *App) URL() string {
 		scheme = "wss"
 	}
 	return scheme + "://" + reachable(a.address) + streamPath
+}
+
+// ConsoleLink is the address that opens the console and logs in with a secret of
+// devices.Admin.NewLink. The secret stands behind #, which browsers send to
+// nobody: no log of a server or proxy has it.
+func (a *App) ConsoleLink(secret string) string {
+	scheme := "http"
+	if a.cfg.TLSCert != "" {
+		scheme = "https"
+	}
+	return page.Link(scheme+"://"+reachable(a.address), secret)
 }
 
 // DatabaseURL is the connection URL of the role that owns everything.

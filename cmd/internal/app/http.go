@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mooring/console"
+	"mooring/console/page"
 	"mooring/wire"
 )
 
@@ -26,12 +27,10 @@ func (a *App) routes() http.Handler {
 	mux.HandleFunc(console.LivePath, a.console.ServeLive)
 	mux.HandleFunc("GET /healthz", a.healthz)
 	mux.HandleFunc("GET /readyz", a.readyz)
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = w.Write([]byte("Mooring\n\n" +
-			streamPath + "   devices connect here (WebSocket, mooring.v1)\n" +
-			"/healthz     alive\n/readyz      ready for devices\n"))
-	})
+	handler := page.Handler()
+	for _, route := range page.Routes() {
+		mux.Handle(route, handler)
+	}
 	return withoutBody(mux)
 }
 

@@ -54,6 +54,7 @@ type demo struct {
 	server    *app.App
 	tokens    []fleet.Credential
 	host      devices.Added
+	link      string // opens the console, logged in, once
 	hostRows  uint64 // acknowledged samples of this machine
 	example   string // token of the device for examples/
 }
@@ -135,6 +136,16 @@ func (d *demo) register(ctx context.Context) error {
 		return err
 	}
 	_, d.example, err = admin.Add(ctx, devices.NewDevice{Name: exampleName})
+	if err != nil {
+		return err
+	}
+	// May command devices, and not remove them: the verdict looks at them all.
+	user, _, err := admin.AddUser(ctx, "demo", devices.RoleOperator)
+	if err != nil {
+		return err
+	}
+	secret, err := admin.NewLink(ctx, user.Name)
+	d.link = d.server.ConsoleLink(secret)
 	return err
 }
 
@@ -158,7 +169,11 @@ func (d *demo) greet() {
 	d.live.Printf("")
 	d.live.Printf("%d simulated devices that misbehave a little, and this machine (%s), send to %s.",
 		d.cfg.Devices, d.host.Device.Name, d.server.URL())
-	d.live.Printf("%s with a verdict. Meanwhile, in another terminal:", end)
+	d.live.Printf("%s with a verdict. Meanwhile, the console; this link logs in once, within %.0f minutes:", end, devices.LinkFor.Minutes())
+	d.live.Printf("")
+	d.live.Printf("  %s", d.style.Bold(d.link))
+	d.live.Printf("")
+	d.live.Printf("and in another terminal:")
 	d.live.Printf("")
 	d.live.Printf("  curl -s http://%s/metrics | grep mooring_", d.server.AdminAddr())
 	d.live.Printf("  %s command send %s identify --wait --data-dir %s", d.cfg.Program, d.host.Device.Name, d.server.Database().Embedded.DataDir)

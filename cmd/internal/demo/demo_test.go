@@ -59,6 +59,7 @@ func TestDemoFindsLostRow(t *testing.T) {
 				require.ErrorIs(t, err, ErrNotClean, out.String())
 			}
 			require.Contains(t, out.String(), c.says)
+			require.Regexp(t, `http://127\.0\.0\.1:\d+/#login=mru_\S+`, out.String())
 			left, err := os.ReadDir(directory)
 			require.NoError(t, err)
 			require.Empty(t, left, "nothing is left behind")

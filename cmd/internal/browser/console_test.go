@@ -1,0 +1,166 @@
+package browser_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stretchr/testify/require"
+)
+
+// TestConsole is a person's first quarter of an hour with the console.
+func TestConsole(t *testing.T) {
+	t.Parallel()
+	b := startBrowser(t)
+	s := newStage(t)
+	tokens := s.add("boiler-", "boiler", 8, map[string]string{"site": "oslo"})
+	s.add("pump-", "pump", 2, nil)
+
+	// The link logs in, once, and is gone from the address.
+	link := s.link()
+	tb := b.open(t, link, desktop)
+	tb.says("Overview")
+	tb.until(`document.body.dataset.state === "live"`)
+	require.NotContains(t, eval[string](tb, "location.href"), "login")
+	tb.until(`document.querySelector(".card .small").textContent === "of 10 devices"`)
+
+	// Devices come online before one's eyes.
+	tb.goTo("#/devices")
+	tb.until(`document.querySelectorAll(".device-row").length >= 10`)
+	tb.until(`document.querySelectorAll('.device-row .mark[data-state="online"]').length === 0`)
+	boilers := make([]*boiler, 8)
+	for i := range boilers {
+		name := fmt.Sprintf("boiler-%d", i+1)
+		boilers[i] = s.boiler(name, tokens[name], float64(i))
+	}
+	tb.until(`document.querySelectorAll('.device-row .mark[data-state="online"]').length === 8`)
+	tb.until(`document.querySelectorAll(".device-row .line:not(.vacant) .spark path[d^=M]").length >= 16`)
+	tb.picture("devices-desktop-light")
+
+	// Search, and the keyboard.
+	tb.run(chromedp.SendKeys(chromedp.CSS("#search"), "boiler-3"))
+	tb.until(`document.querySelectorAll(".row-place:not([hidden])").length === 1`)
+	tb.run(chromedp.SendKeys(chromedp.CSS("#search"), kb.ArrowDown))
+	tb.until(`document.activeElement.classList.contains("device-row")`)
+	tb.run(chromedp.KeyEvent(kb.Enter))
+	tb.until(`document.querySelector("h1 .name")?.textContent === "boiler-3"`)
+	require.Equal(t, "H1", eval[string](tb, "document.activeElement.tagName"), "focus goes where one went")
+
+	// A chart moves.
+	tb.until(`document.querySelectorAll("line-chart").length === 4`)
+	const ink = `document.querySelector("line-chart canvas").toDataURL()`
+	tb.until(`!document.querySelector(".readings [role=status]").textContent.includes("Reading")`)
+	before, value := eval[string](tb, ink), eval[string](tb, `document.querySelector(".channel .value").textContent`)
+	tb.until(`%s !== %q`, ink, before)
+	tb.until(`document.querySelector(".channel .value").textContent !== %q`, value)
+
+	// A command and its result.
+	tb.run(chromedp.SendKeys(chromedp.CSS("#command"), "identify"))
+	tb.click(".command-form button")
+	tb.until(`document.querySelector(".commands .chip")?.textContent === "done"`)
+	require.Equal(t, "blink", eval[string](tb, `document.querySelector(".commands .answer").textContent`))
+	tb.until(`document.querySelector("#said").textContent.includes("identify: done")`)
+	tb.run(chromedp.SendKeys(chromedp.CSS("#args"), "{"))
+	tb.run(chromedp.SetValue(chromedp.CSS("#command"), "identify"))
+	tb.click(".command-form button")
+	tb.says("The arguments are no JSON")
+	tb.picture("device-desktop-light")
+	require.Empty(t, tb.complaints())
+
+	// Without its server the page says so, and comes back by itself.
+	s.stop()
+	tb.until(`document.body.dataset.state === "lost"`)
+	tb.says("No connection to the server")
+	tb.picture("device-desktop-lost")
+	s.start()
+	tb.until(`document.body.dataset.state === "live"`)
+	tb.until(`document.querySelector("#lost").hidden`)
+	tb.until(`document.querySelector(".state-word").textContent === "online"`)
+	value = eval[string](tb, `document.querySelector(".channel .value").textContent`)
+	tb.until(`document.querySelector(".channel .value").textContent !== %q`, value)
+	tb.complaints() // of requests that failed
+
+	// A device that goes is away.
+	boilers[4].off()
+	tb.goTo("#/")
+	tb.until(`[...document.querySelectorAll(".away a")].some((a) => a.textContent === "boiler-5")`)
+	tb.picture("overview-desktop-light")
+	require.Empty(t, tb.complaints())
+
+	// The link is used up.
+	tb.click("#logout")
+	tb.says("Your token")
+	again := b.open(t, link, phone)
+	again.says("used already")
+	again.picture("login-phone-light")
+	again.run(chromedp.SendKeys(chromedp.CSS("#token"), s.token+kb.Enter))
+	again.says("Overview")
+}
+
+// TestLooks shows every view on a phone and in the dark.
+func TestLooks(t *testing.T) {
+	t.Parallel()
+	b := startBrowser(t)
+	s := newStage(t)
+	tokens := s.add("boiler-", "boiler", 4, map[string]string{"site": "oslo"})
+	for i := range 3 {
+		name := fmt.Sprintf("boiler-%d", i+1)
+		s.boiler(name, tokens[name], float64(i))
+	}
+	tb := b.open(t, s.link(), phone)
+	tb.until(`document.body.dataset.state === "live"`)
+	for name, as := range map[string]look{"phone-light": phone, "phone-dark": phoneDark, "desktop-dark": desktopDark, "narrow": smallestTall} {
+		tb.run(as.set())
+		for view, hash := range map[string]string{"overview": "#/", "devices": "#/devices", "device": "#/devices/boiler-1", "sql": "#/sql"} {
+			tb.goTo(hash)
+			switch view {
+			case "devices":
+				tb.until(`document.querySelectorAll(".device-row .line:not(.vacant) .spark path[d^=M]").length >= 3`)
+			case "device":
+				tb.until(`document.querySelectorAll(".channel .value").length >= 5 && document.querySelector(".state-word").textContent === "online"`)
+				tb.until(`!document.querySelector(".readings [role=status]").textContent.includes("Reading")`)
+			case "overview":
+				tb.until(`document.querySelector(".card .number").textContent === "3"`)
+			}
+			tb.requireFits()
+			tb.picture(view + "-" + name)
+		}
+		require.Equal(t, as.dark, eval[bool](tb, `matchMedia("(prefers-color-scheme: dark)").matches`))
+	}
+	tb.run(desktop.set())
+	light := eval[string](tb, `getComputedStyle(document.body).backgroundColor`)
+	tb.run(desktopDark.set())
+	require.NotEqual(t, light, eval[string](tb, `getComputedStyle(document.body).backgroundColor`))
+	require.Empty(t, tb.complaints())
+}
+
+// TestManyDevices reports how soon ten thousand devices are to be seen.
+func TestManyDevices(t *testing.T) {
+	t.Parallel()
+	b := startBrowser(t)
+	s := newStage(t)
+	const many = 10_000
+	s.add("sensor-", "sensor", many, map[string]string{"site": "oslo"})
+	tb := b.open(t, s.link(), desktop)
+	tb.until(`document.body.dataset.state === "live"`)
+
+	// Again, as somebody who is logged in: the whole way from nothing.
+	begun := time.Now()
+	tb.run(chromedp.Navigate("about:blank"), chromedp.Navigate(s.url()+"/#/devices"))
+	tb.until(`document.querySelectorAll(".device-row").length > 5`)
+	first := eval[float64](tb, `performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? -1`)
+	rows := eval[float64](tb, `performance.now()`)
+	tb.until(`document.body.innerText.includes("10,000 devices")`)
+	t.Logf("%d devices: first paint after %.0f ms, rows seen before %.0f ms, all read before %.0f ms; %.0f ms by the test's clock",
+		many, first, rows, eval[float64](tb, `performance.now()`), time.Since(begun).Seconds()*1e3)
+
+	require.Less(t, eval[int](tb, `document.querySelectorAll(".device-row").length`), 60, "only what is in sight exists")
+	eval[bool](tb, `scrollTo(0, document.body.scrollHeight), true`)
+	tb.until(`[...document.querySelectorAll(".row-place:not([hidden]) .name")].some((e) => e.textContent === "sensor-10000")`)
+	tb.picture("devices-many-end")
+	tb.run(chromedp.SendKeys(chromedp.CSS("#search"), "sensor-077"))
+	tb.says("100 of 10,000 devices")
+	require.Empty(t, tb.complaints())
+}

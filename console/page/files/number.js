@@ -1,0 +1,47 @@
+// Numbers as people read them.
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const fine = [0, 1, 2, 3, 4].map((digits) => new Intl.NumberFormat("en", { maximumFractionDigits: digits, minimumFractionDigits: digits }));
+
+export const count = (value) => whole.format(value);
+
+// value writes a reading with about four digits that mean something.
+export function value(number) {
+  if (number === null || number === undefined) return "–";
+  const size = Math.abs(number);
+  if (Number.isInteger(number) && size < 1e7) return whole.format(number);
+  if (size !== 0 && (size >= 1e7 || size < 1e-3)) return number.toExponential(2);
+  return fine[size >= 1000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3].format(number);
+}
+
+export function rate(number) {
+  return number >= 10 || number === 0 ? whole.format(number) : fine[1].format(number);
+}
+
+export function bytes(number) {
+  for (const unit of ["B", "KiB", "MiB"]) {
+    if (number < 1024) return [unit === "B" ? whole.format(number) : fine[1].format(number), unit];
+    number /= 1024;
+  }
+  return [fine[1].format(number), "GiB"];
+}
+
+export function milliseconds(number) {
+  if (!number) return ["–", ""];
+  if (number < 10) return [fine[1].format(number), "ms"];
+  if (number < 1000) return [whole.format(number), "ms"];
+  return [fine[1].format(number / 1000), "s"];
+}
+
+// ticks are round numbers between two, about so many.
+export function ticks(low, high, wanted) {
+  const raw = (high - low) / wanted;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 2.5, 5, 10].find((factor) => factor * power >= raw) * power;
+  const list = [];
+  for (let at = Math.ceil(low / step) * step; at <= high + step * 1e-9; at += step) list.push(Math.abs(at) < step * 1e-9 ? 0 : at);
+  // All of them with as many digits as their distance needs.
+  const digits = Math.min(4, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9) + (step / 10 ** Math.floor(Math.log10(step)) === 2.5 ? 1 : 0)));
+  const small = step >= 1e-4 && Math.max(Math.abs(low), Math.abs(high)) < 1e7;
+  return { list, text: (number) => (small ? fine[digits].format(number) : value(number)) };
+}
