@@ -60,6 +60,23 @@ type device struct {
 var devices = []device{
 	{"python-asyncio", pythonDevice("python/device_asyncio.py", "websockets", "msgpack")},
 	{"python-sync", pythonDevice("python/device_sync.py", "websocket", "msgpack")},
+	{"node", func(t *testing.T) []string {
+		t.Helper()
+		return []string{node(t), "javascript/device.mjs"}
+	}},
+}
+
+// node finds Node, with the packages of the examples installed.
+func node(t *testing.T) string {
+	t.Helper()
+	program, err := exec.LookPath("node")
+	if err != nil {
+		missing(t, "node")
+	}
+	if _, err := os.Stat("javascript/node_modules/ws"); err != nil {
+		missing(t, "javascript/node_modules (npm ci --prefix examples/javascript)")
+	}
+	return program
 }
 
 func pythonDevice(script string, modules ...string) func(*testing.T) []string {
@@ -103,7 +120,7 @@ func start(t *testing.T, arguments ...string) *program {
 	t.Cleanup(func() {
 		_ = p.Process.Kill()
 		if p.ProcessState == nil {
-			<-p.ended
+			require.Error(t, <-p.ended) // it was killed
 		}
 		if t.Failed() {
 			t.Logf("%s printed:\n%s", strings.Join(arguments, " "), p.output.String())
