@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -29,6 +30,9 @@ type Config struct {
 	Gateway string
 	// Gauges tells how the server does. Defaults to one that knows nothing.
 	Gauges func() Gauges
+	// From is where a request is from: its peer, or whom a trusted proxy names.
+	// Wrong tokens are counted by it. Defaults to the peer.
+	From func(*http.Request) netip.Addr
 	// Secure says that browsers come by TLS, so that the cookie may travel by
 	// nothing else.
 	Secure bool
@@ -77,6 +81,9 @@ func New(cfg Config) (*API, error) {
 	}
 	if cfg.CheckOrigin == nil {
 		cfg.CheckOrigin = sameOrigin
+	}
+	if cfg.From == nil {
+		cfg.From = peerOf
 	}
 	a := &API{cfg: cfg, streams: make(chan struct{}, cfg.Streams), limits: newLimits()}
 

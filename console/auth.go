@@ -94,7 +94,7 @@ func secretOf(request *http.Request) (secret string, isCookie bool) {
 // often.
 func check[T any](a *API, request *http.Request, ask func() (T, error)) (T, error) {
 	var none T
-	address := addressOf(request)
+	address := householdOf(a.cfg.From(request))
 	if wait, ok := a.limits.mayFail(address); !ok {
 		return none, tooMany(wait, "too many wrong tokens from this address")
 	}
@@ -112,19 +112,24 @@ func tooMany(wait time.Duration, why string) error {
 	return huma.ErrorWithHeaders(huma.Error429TooManyRequests(why), http.Header{"Retry-After": {seconds}})
 }
 
-// addressOf is where a request comes from.
-func addressOf(request *http.Request) netip.Addr {
-	address, err := netip.ParseAddrPort(request.RemoteAddr)
+// peerOf is who sent a request; the zero Addr if nobody knows.
+func peerOf(request *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(request.RemoteAddr)
 	if err != nil {
-		return netip.Addr{} // all of those together
+		return netip.Addr{}
 	}
-	ip := address.Addr().Unmap()
-	if ip.Is6() {
-		// What one customer has.
-		prefix, _ := ip.Prefix(64) // 64 bits fit
+	return peer.Addr()
+}
+
+// householdOf is what counts as one address: of IPv6 the /64, which is what one
+// customer has. All that are unknown count as one.
+func householdOf(address netip.Addr) netip.Addr {
+	address = address.Unmap()
+	if address.Is6() {
+		prefix, _ := address.Prefix(64) // 64 bits fit
 		return prefix.Addr()
 	}
-	return ip
+	return address
 }
 
 // The limits of requests and of wrong secrets.

@@ -17,6 +17,16 @@ type Why struct {
 	Verdict    string             `json:"verdict" doc:"What matters most, in a sentence"`
 	Advice     string             `json:"advice,omitempty" doc:"What to do about it; absent: nothing"`
 	Handshakes []RefusedHandshake `json:"refused_handshakes" doc:"Latest first"`
+	Throttles  []Throttle         `json:"throttles" doc:"Sessions that were told to slow down, newest first"`
+}
+
+// Throttle is a session that was told to slow down, because of the device's quota.
+type Throttle struct {
+	Session   int64     `json:"session"`
+	Times     int64     `json:"times"`
+	Last      time.Time `json:"last_at"`
+	GapMillis int64     `json:"min_gap_ms" doc:"Between frames, that it was asked for last"`
+	Seconds   int64     `json:"for_s"`
 }
 
 // RefusedHandshake is a reason for which a device was not let in.
@@ -46,6 +56,9 @@ func (a *API) addWhy() {
 				Device: input.Name, Time: why.Now, Verdict: sentence, Advice: advice,
 				Handshakes: convert(why.Handshakes, func(h devices.RefusedHandshake) RefusedHandshake {
 					return RefusedHandshake{h.Reason, devices.HandshakeReason(h.Reason), h.Times, h.First, h.Last, h.Gateway, h.Remote}
+				}),
+				Throttles: convert(why.Throttles, func(t devices.Throttle) Throttle {
+					return Throttle{t.Session, t.Times, t.Last, t.Gap.Milliseconds(), int64(t.For.Seconds())}
 				}),
 			}}, nil
 		})

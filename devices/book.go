@@ -94,6 +94,9 @@ func (rec *record) update(p SessionProgress) {
 	if !p.HasNext {
 		p.Next, p.HasNext = rec.progress.Next, rec.progress.HasNext
 	}
+	if p.Throttle.Times < rec.progress.Throttle.Times { // taken earlier, told later
+		p.Throttle = rec.progress.Throttle
+	}
 	rec.progress = p
 }
 

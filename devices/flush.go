@@ -98,10 +98,13 @@ UPDATE mooring.sessions s
        next_seq = COALESCE(u.next, s.next_seq),
        rows_in = u.rows_in, rows_committed = u.committed, rows_duplicate = u.duplicate,
        rows_rejected = u.rejected, rows_lost_by_device = u.lost,
-       rows_waiting = u.waiting, rows_returned = u.returned, incomplete = u.incomplete
+       rows_waiting = u.waiting, rows_returned = u.returned, incomplete = u.incomplete,
+       throttles = u.throttles, throttled_at = u.throttled, throttle_gap_ms = u.gap, throttle_for_s = u.seconds
   FROM unnest($1::int8[], $2::timestamptz[], $3::timestamptz[], $4::int4[], $5::text[],
-              $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::bool[])
-       AS u (id, last_seen, disconnected, code, reason, next, rows_in, committed, duplicate, rejected, lost, waiting, returned, incomplete)
+              $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::bool[],
+              $15::int8[], $16::timestamptz[], $17::int4[], $18::int4[])
+       AS u (id, last_seen, disconnected, code, reason, next, rows_in, committed, duplicate, rejected, lost, waiting, returned, incomplete,
+             throttles, throttled, gap, seconds)
  WHERE s.id = u.id`
 
 func (r *Registry) writeSessions(ctx context.Context, batch []written) error {
@@ -117,11 +120,15 @@ func (r *Registry) writeSessions(ctx context.Context, batch []written) error {
 		next         = make([]*int64, n)
 		incomplete   = make([]bool, n)
 		counts       [7][]int64
+		throttles    = make([]*int64, n)
+		throttled    = make([]*time.Time, n)
+		gap, seconds = make([]*int32, n), make([]*int32, n)
 	)
 	for i := range counts {
 		counts[i] = make([]int64, n)
 	}
-	for i, w := range batch {
+	for i := range batch {
+		w := &batch[i]
 		id[i] = w.progress.Session
 		lastSeen[i] = timeOrNull(w.progress.LastSeen)
 		if w.end != nil {
@@ -144,9 +151,14 @@ func (r *Registry) writeSessions(ctx context.Context, batch []written) error {
 		for column, count := range []uint64{c.RowsIn, c.RowsCommitted, c.RowsDuplicate, c.RowsRejected, c.RowsLost, c.RowsWaiting, c.RowsReturned} {
 			counts[column][i] = int64(count)
 		}
+		if t := &w.progress.Throttle; t.Times > 0 {
+			throttles[i], throttled[i] = new(int64(t.Times)), &t.Last
+			gap[i], seconds[i] = new(int32(t.MinGapMillis)), new(int32(t.ForSeconds))
+		}
 	}
 	_, err := r.pool.Exec(ctx, updateSessions, id, lastSeen, disconnected, code, reason, next,
-		counts[0], counts[1], counts[2], counts[3], counts[4], counts[5], counts[6], incomplete)
+		counts[0], counts[1], counts[2], counts[3], counts[4], counts[5], counts[6], incomplete,
+		throttles, throttled, gap, seconds)
 	return err
 }
 

@@ -29,12 +29,22 @@ type RefusedHandshake struct {
 	Remote  string
 }
 
+// Throttle is a session that was told to slow down.
+type Throttle struct {
+	Session int64
+	Times   int64
+	Last    time.Time
+	Gap     time.Duration // between frames, that it was asked for last
+	For     time.Duration
+}
+
 // Why is what the database knows of why a device is refused, closed or throttled.
 type Why struct {
 	Detail
 	Recent     []SessionRow       // newest first
 	Refusals   []Refusal          // newest first
 	Handshakes []RefusedHandshake // latest first
+	Throttles  []Throttle         // of its last hundred sessions, newest first
 	Quota      Quota              // its own; the server's for all is known to servers alone
 	Revoked    []string           // serial numbers of its certificates that are none any more
 	Now        time.Time          // by the database
@@ -103,7 +113,27 @@ SELECT reason, times, first_at, last_at, gateway, COALESCE(remote, '') FROM moor
 	if err != nil {
 		return err
 	}
-	w.Handshakes, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RefusedHandshake])
+	if w.Handshakes, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RefusedHandshake]); err != nil {
+		return err
+	}
+	return w.readThrottles(ctx, tx, limit)
+}
+
+func (w *Why) readThrottles(ctx context.Context, tx pgx.Tx, limit int) error {
+	rows, err := tx.Query(ctx, `
+SELECT id, throttles, throttled_at, throttle_gap_ms, throttle_for_s
+  FROM (SELECT * FROM mooring.sessions WHERE device_id = $1 ORDER BY id DESC LIMIT 100) s
+ WHERE throttles > 0 ORDER BY id DESC LIMIT $2`, w.ID, limit)
+	if err != nil {
+		return err
+	}
+	w.Throttles, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Throttle, error) {
+		var t Throttle
+		var gap, seconds int32
+		err := row.Scan(&t.Session, &t.Times, &t.Last, &gap, &seconds)
+		t.Gap, t.For = time.Duration(gap)*time.Millisecond, time.Duration(seconds)*time.Second
+		return t, err
+	})
 	return err
 }
 
@@ -131,6 +161,11 @@ func (w *Why) Verdict() (sentence, advice string) {
 		if len(w.Refusals) > 0 && w.Refusals[0].Code == wire.CodeQuota.String() && w.Now.Sub(w.Refusals[0].At) < time.Hour {
 			return sentence + "; but throttled: it sends more than its quota, last refused at " + when(w.Refusals[0].At),
 				"mooring device quota " + w.Name + " raises it; or have the device send less"
+		}
+		if len(w.Throttles) > 0 && w.Throttles[0].Session == last.ID && w.Now.Sub(w.Throttles[0].Last) < time.Hour {
+			t := w.Throttles[0]
+			return sentence + fmt.Sprintf("; but told to slow down, last at %s: it sends more than its quota (THROTTLE, a gap of %v for %v)", when(t.Last), t.Gap, t.For),
+				"nothing if it heeds that; mooring device quota " + w.Name + " raises the quota"
 		}
 		if len(w.Refusals) > 0 && w.Now.Sub(w.Refusals[0].At) < time.Hour {
 			return sentence + fmt.Sprintf("; but what it sends is refused, last at %s: %s", when(w.Refusals[0].At), w.Refusals[0].Detail),

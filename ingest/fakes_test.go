@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,6 +101,18 @@ func (r *fakeRegistry) Close(end SessionEnd) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ends = append(r.ends, end)
+}
+
+// lastProgress is the latest of a session.
+func (r *fakeRegistry) lastProgress(session int64) SessionProgress {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range slices.Backward(r.progress) {
+		if p.Session == session {
+			return p
+		}
+	}
+	return SessionProgress{}
 }
 
 // endings are the ends recorded so far.

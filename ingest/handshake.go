@@ -14,6 +14,10 @@ import (
 	"mooring/ingest/door"
 )
 
+// From is the address that a request is from, by Config.Door: the peer's, or the
+// one that a trusted proxy names. For others who serve on the same listener.
+func (g *Gateway) From(r *http.Request) netip.Addr { return g.door.From(r) }
+
 // ServeHTTP is the WebSocket endpoint, to be mounted at wire.StreamPath. All
 // checks come before the upgrade, so that a refusal is an HTTP status that any
 // client library shows: 400, 401, 403, 405, 426, 429 and 503, with a line of

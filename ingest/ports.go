@@ -78,6 +78,14 @@ type SessionCounts struct {
 	RowsReturned  uint64 // received and not settled when the session ended: the device still has them
 }
 
+// Throttling is how a session was told to slow down, because of its quota.
+type Throttling struct {
+	Times        uint64    // since the session opened; 0: never, and the rest is nothing
+	Last         time.Time // when it was told last
+	MinGapMillis int       // the gap between frames that it was asked for then
+	ForSeconds   int       // and for how long
+}
+
 // SessionProgress is a session's state while it lives.
 type SessionProgress struct {
 	Session  int64
@@ -85,6 +93,7 @@ type SessionProgress struct {
 	Next     uint64 // first sequence number not yet settled
 	HasNext  bool
 	Counts   SessionCounts
+	Throttle Throttling
 }
 
 // SessionEnd is a session's last state.

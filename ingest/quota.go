@@ -100,6 +100,7 @@ func (s *session) withinQuota(scratch *dataScratch, frame []byte, head *wire.Dat
 	case quotaThrottle:
 		g.metrics.throttles.Inc()
 		s.enqueue(func(encoder *wire.Encoder) []byte { return encoder.Notice(notice) })
+		s.recordThrottle(notice)
 	case quotaRefuse:
 		g.metrics.quotaRefusals.Add(float64(head.N))
 		s.refuse(scratch, frame, wire.Reject{Seq: head.Seq, N: uint64(head.N), Channel: wire.WholeRow, Code: wire.CodeQuota}, nil)
@@ -110,6 +111,22 @@ func (s *session) withinQuota(scratch *dataScratch, frame []byte, head *wire.Dat
 	case quotaKept:
 	}
 	return true, true
+}
+
+// recordThrottle puts a THROTTLE on the session's record at once: a person may be
+// asking already why the device is slow. There is one at most while the last one
+// holds.
+func (s *session) recordThrottle(notice wire.Notice) {
+	s.mu.Lock()
+	s.throttle = Throttling{
+		Times: s.throttle.Times + 1, Last: time.Now(),
+		MinGapMillis: notice.MinGapMillis, ForSeconds: notice.ForSeconds,
+	}
+	progress, open := s.progress(), s.number.Load() != 0 && !s.closed
+	s.mu.Unlock()
+	if open {
+		s.gateway.log.Progress(progress)
+	}
 }
 
 // debtors remembers what devices owe between their sessions, so that nobody gets

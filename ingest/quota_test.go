@@ -100,7 +100,13 @@ func TestQuotaOverASocket(t *testing.T) {
 	send() // ten seconds' worth
 	d.ackUpTo(100)
 	send()
-	require.Equal(t, wire.NoticeThrottle, d.notice().Kind)
+	notice := d.notice()
+	require.Equal(t, wire.NoticeThrottle, notice.Kind)
+	eventually(t, func() bool { return sv.registry.lastProgress(1).Throttle.Times == 1 }, "on record while it lasts")
+	record := sv.registry.lastProgress(1).Throttle
+	require.Equal(t, notice.MinGapMillis, record.MinGapMillis)
+	require.Equal(t, notice.ForSeconds, record.ForSeconds)
+	require.WithinDuration(t, time.Now(), record.Last, time.Minute)
 	d.ackUpTo(200)
 	send()
 	d.ackUpTo(300)
@@ -112,6 +118,8 @@ func TestQuotaOverASocket(t *testing.T) {
 	// Coming back does not help: the debt is the device's.
 	d.conn.Close()
 	eventually(t, func() bool { return sv.gateway.Stats().Connections == 0 }, "gone")
+	eventually(t, func() bool { return len(sv.registry.endings()) == 1 }, "recorded")
+	require.Equal(t, uint64(1), sv.registry.endings()[0].Throttle.Times, "refusals are no further notices")
 	d = sv.join(t, 1)
 	d.data(1000, 100)
 	ack = d.ackUpTo(1100)

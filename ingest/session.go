@@ -68,6 +68,7 @@ type session struct {
 	reason     CloseReason // while closing
 	back       comeback    // given by Stop
 	settled    settled
+	throttle   Throttling
 	flushing   bool // a flusher runs
 	closing    bool
 	over       bool // the read goroutine is done
@@ -235,6 +236,7 @@ func (s *session) progress() SessionProgress {
 			RowsLost:      done.tally.rowsLost,
 			RowsWaiting:   received - done.tally.rowsIn,
 		},
+		Throttle: s.throttle,
 	}
 }
 

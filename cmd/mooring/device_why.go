@@ -21,7 +21,7 @@ type deviceWhyCommand struct {
 }
 
 func (deviceWhyCommand) Help() string {
-	return `Says why a device was last refused, closed or throttled, and what to do about it, from the database alone: no server needs to run. A sentence on top, then its tokens, attempts that were refused, the ends of its last sessions and what was refused of its rows.`
+	return `Says why a device was last refused, closed or throttled, and what to do about it, from the database alone: no server needs to run. A sentence on top, then its tokens, attempts that were refused, the ends of its last sessions, when it was told to slow down and what was refused of its rows.`
 }
 
 // whyJSON is what --json shows.
@@ -36,7 +36,16 @@ type whyJSON struct {
 	Revoked    []string        `json:"revoked_certificates,omitempty"`
 	Handshakes []handshakeJSON `json:"refused_handshakes"`
 	Sessions   []endJSON       `json:"sessions"`
+	Throttles  []throttleJSON  `json:"throttles"`
 	Refusals   []refusalJSON   `json:"refusals"`
+}
+
+type throttleJSON struct {
+	Session    int64     `json:"session"`
+	Times      int64     `json:"times"`
+	Last       time.Time `json:"last_at"`
+	GapMillis  int64     `json:"min_gap_ms"`
+	ForSeconds int64     `json:"for_s"`
 }
 
 type handshakeJSON struct {
@@ -91,7 +100,7 @@ func toWhy(why *devices.Why) whyJSON {
 	shown := whyJSON{
 		Name: why.Name, State: stateOf(why.Listed), Tokens: toDetail(why.Detail).Tokens,
 		RowRate: why.Quota.Rows, ByteRate: why.Quota.Bytes, Revoked: why.Revoked,
-		Handshakes: []handshakeJSON{}, Sessions: []endJSON{}, Refusals: []refusalJSON{},
+		Handshakes: []handshakeJSON{}, Sessions: []endJSON{}, Throttles: []throttleJSON{}, Refusals: []refusalJSON{},
 	}
 	shown.Verdict, shown.Advice = why.Verdict()
 	for _, h := range why.Handshakes {
@@ -107,6 +116,9 @@ func toWhy(why *devices.Why) whyJSON {
 			end.CodeName = s.Code.String()
 		}
 		shown.Sessions = append(shown.Sessions, end)
+	}
+	for _, t := range why.Throttles {
+		shown.Throttles = append(shown.Throttles, throttleJSON{t.Session, t.Times, t.Last, t.Gap.Milliseconds(), int64(t.For / time.Second)})
 	}
 	for _, r := range why.Refusals {
 		shown.Refusals = append(shown.Refusals, refusalJSON{r.At, r.Code, r.Channel, r.Seq, r.N, r.Detail})
@@ -156,6 +168,13 @@ func printWhy(w io.Writer, why *devices.Why) {
 		rows = append(rows, []string{moment(s.Connected), ended, code, s.Reason, s.Remote})
 	}
 	section("Last sessions", []string{"from", "until", "code", "reason", "address"}, rows)
+	rows = nil
+	for _, t := range why.Throttles {
+		rows = append(rows, []string{
+			moment(t.Last), strconv.FormatInt(t.Times, 10), t.Gap.String(), t.For.String(), strconv.FormatInt(t.Session, 10),
+		})
+	}
+	section("Told to slow down (THROTTLE)", []string{"last", "times", "gap", "for", "session"}, rows)
 	rows = nil
 	for _, r := range why.Refusals {
 		rows = append(rows, []string{moment(r.At), r.Code, r.Channel, strconv.FormatInt(r.Seq, 10), strconv.FormatInt(r.N, 10), r.Detail})

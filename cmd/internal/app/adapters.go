@@ -109,6 +109,7 @@ func convertProgress(progress ingest.SessionProgress) devices.SessionProgress {
 		Next:     progress.Next,
 		HasNext:  progress.HasNext,
 		Counts:   devices.SessionCounts(progress.Counts),
+		Throttle: devices.Throttling(progress.Throttle),
 	}
 }
 

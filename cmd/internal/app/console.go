@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"net/http"
+	"net/netip"
 
 	"mooring/console"
 	"mooring/devices"
@@ -42,6 +44,7 @@ func (a *App) startConsole(ctx context.Context) error {
 		Live: a.live, CheckOrigin: origins, Admitted: admitted,
 		Devices: admin, Reader: reader, Version: ReadBuild().Version, Secure: a.cfg.TLSCert != "",
 		Streams: consoleReaders, Logger: a.logger, Gateway: a.cfg.Gateway, Gauges: a.gauges,
+		From: func(r *http.Request) netip.Addr { return a.gateway.From(r) },
 	})
 	return err
 }
