@@ -47,7 +47,6 @@ var layers = []layer{
 	// People's view of devices and readings; it knows no gateway.
 	{folder: "console/live", may: []string{"devices", "storage"}, mayInTest: []string{"wire", "migrations", "internal/pgtest"}},
 	{folder: "console", may: []string{"console/live", "devices", "storage", "wire"}, mayInTest: []string{"migrations", "internal/pgtest"}},
-	{folder: "console", may: []string{"devices", "storage", "wire"}, mayInTest: []string{"migrations", "internal/pgtest"}},
 	// Tests of what is written in C; they run the programs.
 	{folder: "firmware/checks", mayInTest: []string{"internal/faults"}},
 	{folder: "internal/archtest"},

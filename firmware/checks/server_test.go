@@ -1,0 +1,150 @@
+//go:build linux
+
+package checks_test
+
+import (
+	"bytes"
+	"encoding/csv"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mooring/internal/faults"
+	"mooring/internal/faults/proxy"
+)
+
+func TestMain(m *testing.M) { faults.Main(m) }
+
+// posixDevice builds the device for computers, with sanitizers.
+func posixDevice(t *testing.T) string {
+	t.Helper()
+	needs(t, "cc", "gcc libc6-dev")
+	flags := append([]string{"-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}, strict...)
+	return compile(t, "cc", flags, "posix/main.c", "mooring.c")
+}
+
+// added makes a device and gives its name and token.
+func added(t *testing.T, s *faults.Stage, prefix string) (name, token string) {
+	t.Helper()
+	file, err := os.Open(s.AddDevices(prefix, 1))
+	require.NoError(t, err)
+	defer file.Close()
+	lines, err := csv.NewReader(file).ReadAll()
+	require.NoError(t, err)
+	last := lines[len(lines)-1]
+	return last[0], last[1]
+}
+
+// outcome is what a device says of itself at its end.
+type outcome struct{ made, settled, lost, rejected, connects uint64 }
+
+// device runs a program until it ends, within patience.
+func device(t *testing.T, program string, arguments ...string) outcome {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program, arguments...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	require.NoError(t, cmd.Start())
+	late := time.AfterFunc(patience, func() { _ = cmd.Process.Signal(syscall.SIGABRT) })
+	defer late.Stop()
+	require.NoError(t, cmd.Wait(), "%s%s", &stdout, &stderr)
+	var o outcome
+	_, err := fmt.Sscanf(stdout.String(), "made %d settled %d lost %d rejected %d connects %d", &o.made, &o.settled, &o.lost, &o.rejected, &o.connects)
+	require.NoError(t, err, "%s%s", &stdout, &stderr)
+	t.Logf("%+v", o)
+	return o
+}
+
+// stored checks that what the device says was settled is stored once and with
+// the right values, but for the rows that it says it gave up. A row that was
+// given up may have been stored before its ACK came.
+func stored(t *testing.T, s *faults.Stage, name string, o outcome) {
+	t.Helper()
+	is := s.SQL(fmt.Sprintf(`SELECT count(*), count(DISTINCT seq), coalesce(max(seq), -1) FROM mooring.samples WHERE device_id = (SELECT id FROM mooring.devices WHERE name = '%s')`, name))[0]
+	rows, err := strconv.ParseUint(is[0], 10, 64)
+	require.NoError(t, err)
+	require.Equal(t, is[0], is[1], "a row is stored twice")
+	require.GreaterOrEqual(t, rows+o.lost, o.settled, "a row that was acknowledged is missing")
+	require.LessOrEqual(t, rows, o.settled)
+	require.Equal(t, strconv.FormatUint(o.settled-1, 10), is[2])
+	if o.lost == 0 {
+		require.Equal(t, o.settled, rows)
+	}
+	require.Zero(t, o.rejected)
+	wrong := s.SQL(fmt.Sprintf(`SELECT count(*) FROM mooring.readings WHERE device = '%s' AND
+		NOT CASE metric WHEN 'n' THEN value = seq ELSE text = 'r' || seq END`, name))[0][0]
+	require.Equal(t, "0", wrong, "values")
+}
+
+func TestFaultFirmware(t *testing.T) {
+	t.Parallel()
+	program := posixDevice(t)
+	s := faults.Start(t, faults.Options{Expect: "each row of a device in C that was acknowledged is stored once, whatever happens to its line"})
+
+	t.Run("sound line", func(t *testing.T) {
+		t.Parallel()
+		name, token := added(t, s, "sound-")
+		o := device(t, program, s.Server.StreamURL(), token, "rate=500", "rows=3000", "frame=700")
+		require.EqualValues(t, 1, o.connects)
+		require.Zero(t, o.lost)
+		require.Equal(t, o.made, o.settled)
+		stored(t, s, name, o)
+	})
+	lines := []struct {
+		name, flag string
+		plan       func(n int, random *rand.Rand) proxy.Plan
+	}{
+		{"cut and reset", "ring=65536", func(_ int, random *rand.Rand) proxy.Plan {
+			return proxy.Plan{
+				Action: proxy.Action(1 + random.IntN(2)), Direction: proxy.Direction(random.IntN(2)),
+				At: proxy.Point{Part: 1 + random.IntN(20), Offset: []int64{proxy.Half, proxy.End, 1, 3}[random.IntN(4)]},
+			}
+		}},
+		{"byte by byte", "ring=65536", func(int, *rand.Rand) proxy.Plan {
+			return proxy.Plan{Piece: 1, PieceFor: 3000, Action: proxy.Cut, At: proxy.Point{Part: 30, Offset: proxy.End}}
+		}},
+		{"half open", "ring=65536", func(n int, random *rand.Rand) proxy.Plan {
+			if n > 2 {
+				return proxy.Plan{}
+			}
+			return proxy.Plan{Action: []proxy.Action{proxy.Vanish, proxy.Swallow}[n%2], At: proxy.Point{Part: 3 + random.IntN(10), Offset: proxy.Half}}
+		}},
+		{"small ring", "ring=600", func(_ int, random *rand.Rand) proxy.Plan {
+			return proxy.Plan{Action: proxy.Cut, At: proxy.Point{Part: 5 + random.IntN(20), Offset: proxy.End}}
+		}},
+		{"handshake", "ring=65536", func(n int, _ *rand.Rand) proxy.Plan {
+			if n < 8 {
+				return proxy.Plan{Action: proxy.Cut, Direction: proxy.Direction(n % 2), At: proxy.Point{Offset: int64(n * 30)}}
+			}
+			return proxy.Plan{}
+		}},
+	}
+	for i, line := range lines {
+		t.Run(line.name, func(t *testing.T) {
+			t.Parallel()
+			p, err := proxy.Start(proxy.Config{Target: s.Server.Addr(), Seed: s.Seed, Plan: line.plan})
+			require.NoError(t, err)
+			t.Cleanup(p.Close)
+			name, token := added(t, s, fmt.Sprintf("line%d-", i))
+			calm := time.AfterFunc(15*time.Second, p.Calm)
+			defer calm.Stop()
+			o := device(t, program, "ws://"+p.Addr()+"/v1/stream", token, "rate=200", "rows=1500", "frame=512", "wait=100", "drop="+strconv.Itoa(i%2), line.flag)
+			require.Equal(t, o.made, o.settled)
+			stored(t, s, name, o)
+			t.Log(p.Counts())
+			if line.flag == "ring=600" {
+				require.Positive(t, o.lost, "the ring must have been too small")
+			} else {
+				require.Zero(t, o.lost)
+				require.Greater(t, o.connects, uint64(1))
+			}
+		})
+	}
+}
