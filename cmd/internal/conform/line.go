@@ -200,6 +200,20 @@ func (l *line) alive() bool {
 	return l.ended.IsZero()
 }
 
+// endedAt is when it ended, by whom ever.
+func (l *line) endedAt() time.Time {
+	l.stage.mu.Lock()
+	defer l.stage.mu.Unlock()
+	return l.ended
+}
+
+// closeCode is the program's, 1006 for none.
+func (l *line) closeCode() wire.CloseCode {
+	l.stage.mu.Lock()
+	defer l.stage.mu.Unlock()
+	return l.code
+}
+
 // inFlight counts the frames that are not acknowledged. mu is held.
 func (l *line) inFlight() int {
 	count := 0

@@ -50,7 +50,12 @@ func playLaterVersions(s *stage) {
 
 // goesOn does something that ends with an ACK, and waits for a frame thereafter.
 func (s *stage) goesOn(l *line, id string, do func(next uint64)) {
-	if !l.alive() {
+	switch {
+	case l.alive():
+	case id == ruleUnknownFields: // WELCOME had some
+		s.broken(id, "the program left after a WELCOME with more of them")
+		return
+	default:
 		s.notShown(id, "the program had left")
 		return
 	}
@@ -65,7 +70,7 @@ func (s *stage) goesOn(l *line, id string, do func(next uint64)) {
 	case came:
 		s.kept(id)
 	case !l.alive():
-		s.broken(id, "the program left (%d)", l.code)
+		s.broken(id, "the program left (%d)", l.closeCode())
 	default:
 		s.broken(id, "no rows came within %s", millis(patience))
 	}
@@ -97,8 +102,9 @@ func playBadFrames(s *stage) {
 		l.send(bad.frame)
 		s.until(5*time.Second, func() bool { return l.over })
 		s.mu.Lock()
-		over, code := l.over, l.code
+		over := l.over
 		s.mu.Unlock()
+		code := l.closeCode()
 		if over {
 			s.measure(bad.rule, code == bad.code, "%s was answered with close %d", bad.text, code)
 			continue

@@ -28,7 +28,7 @@ func playReconnects(s *stage) {
 		s.none([]string{ruleResend, ruleKeeps, ruleForgets, ruleSameRow, ruleGoesOn, ruleBootID, ruleFinal}, "it did not come back")
 		return
 	}
-	s.keptAs(ruleRetry, "%s after the line broke", millis(second.born.Sub(l.ended)))
+	s.keptAs(ruleRetry, "%s after the line broke", millis(second.born.Sub(l.endedAt())))
 	second.welcome(nil)
 	if !s.enough(second, mine[:4], 1) {
 		return
@@ -112,8 +112,9 @@ func playGoAway(s *stage) {
 	l.ackAll(window)
 	s.until(3*time.Second, func() bool { return l.over })
 	s.mu.Lock()
-	over, code := l.over, l.code
+	over := l.over
 	s.mu.Unlock()
+	code := l.closeCode()
 	switch {
 	case !waited:
 		s.broken(ruleGoAwayLeaves, "it closed at once (%d), with acks outstanding", code)
@@ -128,7 +129,7 @@ func playGoAway(s *stage) {
 		s.broken(ruleGoAwaySlot, "the program did not come back within %s", millis(latest+patience))
 		return
 	}
-	came := next.born.Sub(l.ended)
+	came := next.born.Sub(l.endedAt())
 	s.measure(ruleGoAwaySlot, came >= earliest-100*time.Millisecond && came <= latest+slack,
 		"came back after %s, the slot was 2 s to 4 s", millis(came))
 }

@@ -38,12 +38,12 @@ func playFailures(s *stage) {
 		most := min(time.Duration(spread)<<attempts*time.Second, 600*time.Second)
 		next := s.accept(max(left, 0))
 		if next == nil {
-			if away := time.Since(l.ended); away > most+slack {
+			if away := time.Since(l.endedAt()); away > most+slack {
 				s.broken(ruleBackoffBound, "after %d failures it stayed away for %s, at most %s is allowed", attempts, millis(away), millis(most))
 			}
 			break
 		}
-		wait := next.born.Sub(l.ended)
+		wait := next.born.Sub(l.endedAt())
 		s.waits = append(s.waits, float64(wait)/float64(most))
 		s.judge(ruleBackoffBound, wait <= most+slack, "after %d failures it waited %s, at most %s is allowed", attempts, millis(wait), millis(most))
 		l = next
@@ -135,7 +135,7 @@ func (s *stage) closedFor(id string, code wire.CloseCode, required string) {
 	l.ackAll(16)
 	s.pass(200 * time.Millisecond)
 	l.goAway(code)
-	s.staysAway(id, l.ended, required)
+	s.staysAway(id, l.endedAt(), required)
 }
 
 // playFaults closes twice with a fault of the sender (PROTOCOL §9.2 F, §9.4).
@@ -155,7 +155,7 @@ func playFaults(s *stage) {
 			s.none(mine[1:], "the program did not come back")
 			return
 		}
-		wait := next.born.Sub(l.ended)
+		wait := next.born.Sub(l.endedAt())
 		s.measure(ruleFault, wait >= 10*time.Second-100*time.Millisecond, "came back after %s", millis(wait))
 		l = next
 		l.welcome(nil)

@@ -166,8 +166,11 @@ func playLargeFrames(s *stage) {
 	l.acknowledge()
 	l.await(had+4, 3*time.Second)
 	largest := 0
+	s.mu.Lock()
+	welcomed := l.welcomed
+	s.mu.Unlock()
 	for _, frame := range l.sent() {
-		if frame.at.Sub(l.welcomed) > crossing {
+		if frame.at.Sub(welcomed) > crossing {
 			largest = max(largest, frame.size)
 		}
 	}

@@ -1,0 +1,197 @@
+package conform
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	root       = "../../.." // of the repository
+	clientsDoc = root + "/docs/CLIENTS.md"
+	// clientsAtOnce bounds how many clients are held against the protocol at a time,
+	// each as a dozen programs.
+	clientsAtOnce = 3
+)
+
+// programs are the clients of this repository: one line each. A line's prepare
+// finds or builds what the command needs; an empty command means that a tool is
+// missing, which the second result names.
+var programs = []struct {
+	name     string
+	source   string // in the repository
+	prepare  func(t *testing.T) (command, missing string)
+	parallel int // programs at a time; 0: as many as conform likes
+}{
+	{"Go", "examples/go", goDevice, 0},
+	{"Python, asyncio", "examples/python/device_asyncio.py", pythonDevice("device_asyncio.py", "websockets", "msgpack"), 0},
+	{"Python, no asyncio", "examples/python/device_sync.py", pythonDevice("device_sync.py", "websocket", "msgpack"), 0},
+}
+
+// exceptions are the rules that a client does not keep, or that can't be shown with
+// it, and why. Every other cell of the table is "kept", which the test sees to.
+var exceptions = []struct {
+	client, rule string
+	state        State
+	why          string
+}{}
+
+func goDevice(t *testing.T) (command, missing string) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "device")
+	output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, root+"/examples/go").CombinedOutput()
+	require.NoError(t, err, string(output))
+	return program + " -every 50ms {url} {token}", ""
+}
+
+// pythonDevice runs a script with the first interpreter that has the modules.
+func pythonDevice(script string, modules ...string) func(t *testing.T) (command, missing string) {
+	return func(t *testing.T) (command, missing string) {
+		t.Helper()
+		for _, interpreter := range []string{"python3", "/usr/bin/python3"} {
+			if exec.CommandContext(t.Context(), interpreter, "-c", "import "+strings.Join(modules, ",")).Run() == nil {
+				return interpreter + " -Bu " + root + "/examples/python/" + script + " {url} {token} 0.05", ""
+			}
+		}
+		return "", "python3 with " + strings.Join(modules, ", ")
+	}
+}
+
+// TestClients holds every client of this repository against the protocol. What is
+// not kept is looked at once more, with few programs at a time: a busy machine is
+// no client's fault.
+func TestClients(t *testing.T) {
+	t.Parallel()
+	room := make(chan struct{}, clientsAtOnce)
+	var players sync.WaitGroup
+	for _, of := range programs {
+		command, missing := of.prepare(t)
+		if command == "" {
+			require.NotEqual(t, "true", os.Getenv("CI"), "%s: %s is not installed", of.name, missing)
+			t.Logf("%s is left out: %s is not installed", of.name, missing)
+			continue
+		}
+		players.Go(func() {
+			room <- struct{}{}
+			defer func() { <-room }()
+			report, err := runTwice(t.Context(), command, of.parallel, func(finding Finding) bool { return expected(of.name, finding) })
+			if !assert.NoError(t, err, of.name) {
+				return
+			}
+			for _, finding := range report.Findings {
+				assert.True(t, expected(of.name, finding), "%s: %s (%s): %s: %s: %s",
+					of.name, finding.ID, finding.Clause, finding.State, finding.Scenario, finding.Detail)
+			}
+			t.Logf("%s: %d rules kept, %d not; %.0f s", of.name, report.Kept, len(report.Findings)-report.Kept, report.Seconds)
+		})
+	}
+	players.Wait()
+}
+
+// expected tells whether a finding is what the table says.
+func expected(client string, finding Finding) bool {
+	for _, but := range exceptions {
+		if but.client == client && but.rule == finding.ID {
+			return finding.State == but.state
+		}
+	}
+	return finding.State == Kept
+}
+
+// runTwice plays all scenarios, and those once more in which something was not as
+// expected.
+func runTwice(ctx context.Context, command string, parallel int, expected func(Finding) bool) (Report, error) {
+	start, err := Command(command)
+	if err != nil {
+		return Report{}, err
+	}
+	report, err := Run(ctx, Config{Start: start, Parallel: parallel})
+	if err != nil {
+		return Report{}, err
+	}
+	var again []string
+	for _, finding := range report.Findings {
+		if !expected(finding) && !slices.Contains(again, finding.Scenario) && slices.Contains(Scenarios(), finding.Scenario) {
+			again = append(again, finding.Scenario)
+		}
+	}
+	if len(again) == 0 {
+		return report, nil
+	}
+	second, err := Run(ctx, Config{Start: start, Scenarios: again, Parallel: backoffPrograms})
+	if err != nil {
+		return Report{}, err
+	}
+	for i, finding := range report.Findings {
+		if !expected(finding) {
+			report.Findings[i] = second.Finding(finding.ID)
+		}
+	}
+	return NewReport(report.Findings, 0), nil
+}
+
+// TestClientsDocument compares the table of docs/CLIENTS.md with what TestClients
+// sees to; with UPDATE_DOCS=1 it writes it.
+func TestClientsDocument(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(clientsDoc)
+	require.NoError(t, err)
+	section := regexp.MustCompile(`(?s)(<!-- clients: written by TestClients -->\n)(.*)(<!-- /clients -->)`)
+	found := section.FindSubmatchIndex(text)
+	require.NotNil(t, found, "no section for the table")
+	want := clientsTable()
+	if os.Getenv("UPDATE_DOCS") != "" {
+		updated := string(text[:found[3]]) + want + string(text[found[6]:])
+		require.NoError(t, os.WriteFile(clientsDoc, []byte(updated), 0o644))
+		return
+	}
+	require.Equal(t, want, string(text[found[4]:found[5]]), "docs/CLIENTS.md is not up to date: run UPDATE_DOCS=1 go test -run ClientsDocument ./cmd/internal/conform")
+}
+
+func clientsTable() string {
+	var table strings.Builder
+	table.WriteString("\n| rule | clause | a device …")
+	for _, of := range programs {
+		fmt.Fprintf(&table, " | [%s](../%s)", of.name, of.source)
+	}
+	table.WriteString(" |\n|---|---|---" + strings.Repeat("|---", len(programs)) + "|\n")
+	var notes []string
+	for _, rule := range rules {
+		text := rule.Text
+		if rule.Should {
+			text += " (SHOULD)"
+		}
+		fmt.Fprintf(&table, "| `%s` | %s | %s", rule.ID, rule.Clause, text)
+		for _, of := range programs {
+			cell := "kept"
+			for _, but := range exceptions {
+				if but.client != of.name || but.rule != rule.ID {
+					continue
+				}
+				at := slices.Index(notes, but.why)
+				if at < 0 {
+					at = len(notes)
+					notes = append(notes, but.why)
+				}
+				cell = fmt.Sprintf("**%s** (%d)", but.state, at+1)
+			}
+			table.WriteString(" | " + cell)
+		}
+		table.WriteString(" |\n")
+	}
+	table.WriteString("\n")
+	for i, note := range notes {
+		fmt.Fprintf(&table, "%d. %s\n", i+1, note)
+	}
+	return table.String()
+}
