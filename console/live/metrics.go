@@ -37,7 +37,7 @@ func newMetrics(registerer prometheus.Registerer, h *Hub) (*metrics, error) {
 	}
 	m := &metrics{
 		refused:  vector("refusals_total", "Viewers refused, by reason: full, filter, database.", "reason", "full", "filter", "database"),
-		closed:   vector("closes_total", "Viewers that left or were sent away, by reason: gone, slow, silent, login, flood, database, stopping.", "reason", closings...),
+		closed:   vector("closes_total", "Viewers that left or were sent away, by reason: gone, slow, silent, login, flood, database, stopping, fault (of this program).", "reason", closings...),
 		messages: vector("messages_total", "Messages sent to viewers, by transport.", "transport", "websocket", "sse"),
 		bytes:    counter("bytes_total", "Bytes of messages sent to viewers."),
 		skipped:  vector("skipped_total", "What viewers were told that they were not told: events that the ring no longer held, channels that found no room, devices beyond the limit, losses of the connection that brings news of commands.", "what", "events", "channels", "devices", "commands"),

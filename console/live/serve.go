@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"runtime/debug"
 )
 
 // readBuffer is what is read of a viewer at a time.
@@ -83,9 +84,21 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, who Person) error { 
 	go func() {
 		defer h.watching.Done()
 		defer cancel()
-		v.part(v.run(ctx, from, hasCursor, req.noSnapshot))
+		v.part(v.survive(func() error { return v.run(ctx, from, hasCursor, req.noSnapshot) }))
 	}()
 	return nil
+}
+
+// survive turns a panic, which is a fault of ours, into the end of this viewer.
+func (v *viewer) survive(run func() error) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			v.hub.cfg.Logger.Error("a viewer could not be told what there is: a fault in this program", "fault", fault, "stack", string(debug.Stack()))
+			v.out.release()
+			err = &goodbye{label: closedFault, code: 1011}
+		}
+	}()
+	return run()
 }
 
 // enter counts a viewer in, with its two goroutines, unless there are enough.

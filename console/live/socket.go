@@ -42,8 +42,8 @@ func (*socket) begin(dst []byte, _ string) []byte { return append(dst, make([]by
 
 func (*socket) end(dst []byte, start int, _ []byte) []byte {
 	message := dst[start+maxFrameHead:]
-	head := appendFrameHead(dst[:start:start+maxFrameHead], opText, len(message))
-	return append(dst[:len(head)], message...) // the head is in dst, in front of the message
+	begun := len(appendFrameHead(dst[:start], opText, len(message))) // there is room before message
+	return dst[:begun+copy(dst[begun:], message)]
 }
 
 func (s *socket) sign() error { return s.write(appendFrameHead(nil, opPing, 0)) }

@@ -10,19 +10,26 @@ import (
 // place is where the telling of a list of devices stands: at a channel of one.
 type place struct{ device, channel int }
 
+// look does something with the table, which stays as it is meanwhile. What panics
+// there ends one viewer; the lock is given back.
+func (h *Hub) look(do func()) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	do()
+}
+
 // scan tells of devices, a message's worth at a time. due says whether there is
-// something to tell of one; one appends it from a channel on, until the message
-// is full, and gives the channel to go on with, 0 if the device is done. Both are
+// something to tell of one; one appends it from a channel on, as much as a message
+// takes, and gives the channel to go on with, 0 if the device is done. Both are
 // called with the table locked, begin and put are not: a viewer that does not
 // read holds up nobody.
 func (v *viewer) scan(kind, field string, count int, due func(i int) bool, one func(dst []byte, i, channel int) ([]byte, int)) error {
-	mu := &v.hub.mu
 	for at := (place{}); ; {
-		mu.RLock()
-		for at.channel == 0 && at.device < count && !due(at.device) {
-			at.device++
-		}
-		mu.RUnlock()
+		v.hub.look(func() {
+			for at.channel == 0 && at.device < count && !due(at.device) {
+				at.device++
+			}
+		})
 		if at.device >= count {
 			return nil
 		}
@@ -33,21 +40,21 @@ func (v *viewer) scan(kind, field string, count int, due func(i int) bool, one f
 		dst = append(dst, `,"`...)
 		dst = append(dst, field...)
 		dst = append(dst, `":[`...)
-		mu.RLock()
-		for first := true; at.device < count && v.out.size(dst) < messageBytes; {
-			if at.channel == 0 && !due(at.device) {
-				at.device++
-				continue
+		v.hub.look(func() {
+			for first := true; at.device < count && v.out.size(dst) < messageBytes; {
+				if at.channel == 0 && !due(at.device) {
+					at.device++
+					continue
+				}
+				if !first {
+					dst = append(dst, ',')
+				}
+				first = false
+				if dst, at.channel = one(dst, at.device, at.channel); at.channel == 0 {
+					at.device++
+				}
 			}
-			if !first {
-				dst = append(dst, ',')
-			}
-			first = false
-			if dst, at.channel = one(dst, at.device, at.channel); at.channel == 0 {
-				at.device++
-			}
-		}
-		mu.RUnlock()
+		})
 		v.out.put(append(dst, ']'))
 	}
 }
@@ -55,14 +62,14 @@ func (v *viewer) scan(kind, field string, count int, due func(i int) bool, one f
 // appendChannels appends the readings of a device that changed behind a change,
 // from a place on, and gives the place to go on with, 0 if that was all.
 func (v *viewer) appendChannels(dst []byte, e *entry, from int, behind uint64, units bool) ([]byte, int) {
+	begun, first := len(dst), true
 	dst = append(dst, `"channels":{`...)
-	first := true
 	for i := from; i < len(e.slots); i++ {
 		s := e.slots[i]
 		if s.change <= behind || !v.filter.wants(s.channel) {
 			continue
 		}
-		if !first && v.out.size(dst) >= messageBytes {
+		if !first && len(dst)-begun >= messageBytes {
 			return append(dst, "}}"...), i
 		}
 		if !first {
@@ -149,13 +156,12 @@ func (v *viewer) tellPresence(uint64) error {
 	if v.filter.events&eventPresence == 0 {
 		return nil
 	}
-	mu := &v.hub.mu
 	for i := 0; ; i++ {
-		mu.RLock()
-		for i < len(v.list) && v.list[i].presence <= v.told {
-			i++
-		}
-		mu.RUnlock()
+		v.hub.look(func() {
+			for i < len(v.list) && v.list[i].presence <= v.told {
+				i++
+			}
+		})
 		if i >= len(v.list) {
 			return nil
 		}
@@ -163,11 +169,11 @@ func (v *viewer) tellPresence(uint64) error {
 		if err != nil {
 			return err
 		}
-		mu.RLock()
-		dst = append(dst, `,"device":`...)
-		dst = appendText(dst, v.list[i].name)
-		dst = appendPresence(dst, v.list[i])
-		mu.RUnlock()
+		v.hub.look(func() {
+			dst = append(dst, `,"device":`...)
+			dst = appendText(dst, v.list[i].name)
+			dst = appendPresence(dst, v.list[i])
+		})
 		v.out.put(dst)
 	}
 }
@@ -179,17 +185,19 @@ func (v *viewer) tellEvents(uint64) error {
 	}
 	h := v.hub
 	for {
-		h.mu.RLock()
-		list, gone := h.ring.after(v.event)
 		var next event
-		last := h.ring.last
-		for i := range list {
-			if list[i].kind&v.filter.events != 0 && (list[i].device == "" || v.selection.holds(list[i].device)) {
-				next = list[i]
-				break
+		var last, gone uint64
+		h.look(func() {
+			var list []event
+			list, gone = h.ring.after(v.event)
+			last = h.ring.last
+			for i := range list {
+				if list[i].kind&v.filter.events != 0 && (list[i].device == "" || v.selection.holds(list[i].device)) {
+					next = list[i]
+					return
+				}
 			}
-		}
-		h.mu.RUnlock()
+		})
 		if gone > 0 {
 			v.event += gone
 			if err := v.tellSkipped("events", gone); err != nil {

@@ -17,9 +17,10 @@ const (
 	closedFlood    = "flood"
 	closedDatabase = "database"
 	closedStopping = "stopping"
+	closedFault    = "fault"
 )
 
-var closings = []string{closedGone, closedSlow, closedSilent, closedLogin, closedFlood, closedDatabase, closedStopping}
+var closings = []string{closedGone, closedSlow, closedSilent, closedLogin, closedFlood, closedDatabase, closedStopping, closedFault}
 
 // recheckEvery is how often it is asked whether a viewer may still look on.
 const recheckEvery = time.Minute
