@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -73,9 +74,7 @@ func TestWhoMayLookOn(t *testing.T) {
 		}
 		request, err := http.NewRequestWithContext(t.Context(), method, server.URL+LivePath+c.query, http.NoBody)
 		require.NoError(t, err)
-		for key, values := range c.header {
-			request.Header[key] = values
-		}
+		maps.Copy(request.Header, c.header)
 		response, err := server.Client().Do(request)
 		require.NoError(t, err, name)
 		require.Equal(t, c.want, response.StatusCode, name)

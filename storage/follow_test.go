@@ -45,7 +45,8 @@ func TestFollowerHearsOfCommits(t *testing.T) {
 	require.Equal(t, f.devices[0], list[0].Device)
 	require.Equal(t, f.mixed, list[0].Layout)
 	require.Equal(t, []Newest{
-		{Known: true, Time: base + 20, Seq: 2, Number: 2}, {Known: true, Time: base + 20, Seq: 2},
+		{Known: true, Time: base + 20, Seq: 2, Number: 2},
+		{Known: true, Time: base + 20, Seq: 2},
 		{Known: true, Time: base + 10, Seq: 3, Text: []byte("b")},
 	}, list[0].Readings)
 	require.Empty(t, take(follower), "once")

@@ -57,10 +57,10 @@ func TestConflation(t *testing.T) {
 	for i := range 1000 {
 		s.world.commit(0, 100+int64(i), float64(i), 0)
 	}
-	require.Equal(t, 1000, w.untilValue(0, "a", 999))
+	require.Equal(t, 1000, w.untilValue(0, 999))
 	s.world.commit(0, 5, -1, 0) // late
 	s.world.commit(0, 2000, 7, 0)
-	require.Equal(t, 2, w.untilValue(0, "a", 7))
+	require.Equal(t, 2, w.untilValue(0, 7))
 }
 
 // TestNothingFallsBetween: rows that are committed while the hub asks who fits,
@@ -72,7 +72,7 @@ func TestNothingFallsBetween(t *testing.T) {
 	s.world.onLatest = func() { s.world.commit(0, 101, 2, 2) } // behind what was read
 	w := s.watch(quick, "")
 	w.until("snapshot")
-	require.Equal(t, 1, w.untilValue(0, "a", 2))
+	require.Equal(t, 1, w.untilValue(0, 2))
 }
 
 // TestViewersWhoComeAnyTime: whenever a viewer comes, it sees values rise without
@@ -142,7 +142,7 @@ func TestResume(t *testing.T) {
 	m, _ := again.next()
 	require.Equal(t, "presence", m.Type, "no snapshot")
 	require.Equal(t, "d000", m.Device)
-	again.untilValue(1, "a", 5)
+	again.untilValue(1, 5)
 
 	for why, other := range map[string][2]string{
 		"another filter":   {query + "&channel=a", cursor},
@@ -230,7 +230,7 @@ func TestDevicesComeAndGo(t *testing.T) {
 	require.Equal(t, "devices", skipped.What)
 	require.Equal(t, 1, skipped.Count)
 	s.world.commit(7, 101, 2, 2)
-	require.Equal(t, 1, w.untilValue(7, "a", 2))
+	require.Equal(t, 1, w.untilValue(7, 2))
 }
 
 // TestManyDevicesInParts: a snapshot of many devices comes in messages of bounded
@@ -319,7 +319,7 @@ func TestNobodyWatches(t *testing.T) {
 	w = s.watch(quick, "")
 	w.until("snapshot_end")
 	s.world.commit(0, 3, 3, 3)
-	w.untilValue(0, "a", 3)
+	w.untilValue(0, 3)
 }
 
 // TestStopSaysSo: viewers are told that the server stops.

@@ -49,7 +49,7 @@ func (p *peer) OnClose(_ *gws.Conn, err error) {
 func (s *stage) join(query string) *peer {
 	s.Helper()
 	p := &peer{stage: s, told: make(chan message, 1000), closed: make(chan *gws.CloseError, 1), pongs: make(chan string, 10)}
-	conn, _, err := gws.NewClient(p, &gws.ClientOption{Addr: "ws" + strings.TrimPrefix(s.server.URL, "http") + "/?" + query})
+	conn, _, err := gws.NewClient(p, &gws.ClientOption{Addr: "ws" + strings.TrimPrefix(s.server.URL, "http") + "/?" + query}) //nolint:bodyclose // gws has read it
 	require.NoError(s, err)
 	p.conn = conn
 	ended := make(chan struct{})
@@ -122,7 +122,7 @@ func TestFlood(t *testing.T) {
 		for p.conn.WritePing(nil) == nil {
 		}
 	}()
-	<-p.closed // with 1008, unless what it said and nobody read resets the connection first
+	_ = <-p.closed // with 1008, unless what it said and nobody read resets the connection first
 	require.Eventually(t, func() bool { return s.metric("closes_total", closedFlood) == 1 }, 20*time.Second, time.Millisecond)
 }
 
@@ -185,7 +185,7 @@ func TestBadFrames(t *testing.T) {
 		}
 	}
 	s.world.commit(0, 100, 1, 1)
-	witness.untilValue(0, "a", 1)
+	witness.untilValue(0, 1)
 	require.Eventually(t, func() bool { s.hub.mu.RLock(); defer s.hub.mu.RUnlock(); return s.hub.open == 1 }, 10*time.Second, time.Millisecond)
 }
 

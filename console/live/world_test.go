@@ -303,9 +303,9 @@ func (w *watcher) until(kind string) message {
 	}
 }
 
-// untilValue reads on until a channel of a device has a value, and gives how
+// untilValue reads on until channel a of a device has a value, and gives how
 // many rows were told of the device meanwhile.
-func (w *watcher) untilValue(device int, channel string, value float64) (rows int) {
+func (w *watcher) untilValue(device int, value float64) (rows int) {
 	w.Helper()
 	for {
 		for _, r := range w.until("readings").Readings {
@@ -313,7 +313,7 @@ func (w *watcher) untilValue(device int, channel string, value float64) (rows in
 				continue
 			}
 			rows += r.Rows
-			if reading := r.Channels[channel]; reading.Value != nil && *reading.Value == value {
+			if reading := r.Channels["a"]; reading.Value != nil && *reading.Value == value {
 				return rows
 			}
 		}
@@ -321,7 +321,7 @@ func (w *watcher) untilValue(device int, channel string, value float64) (rows in
 }
 
 // dial opens a connection and asks for a stream, and reads nothing.
-func (s *stage) dial(query string) net.Conn {
+func (s *stage) dial(query string) {
 	s.Helper()
 	address, err := url.Parse(s.server.URL)
 	require.NoError(s, err)
@@ -331,7 +331,6 @@ func (s *stage) dial(query string) net.Conn {
 	s.Cleanup(func() { _ = conn.Close() })
 	_, err = fmt.Fprintf(conn, "GET /?%s HTTP/1.1\r\nHost: %s\r\n\r\n", query, address.Host)
 	require.NoError(s, err)
-	return conn
 }
 
 // metric is the sum of a metric's values, of one label value or, if that is "", all.
