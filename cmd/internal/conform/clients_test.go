@@ -21,7 +21,7 @@ const (
 	clientsDoc = root + "/docs/CLIENTS.md"
 	// clientsAtOnce bounds how many clients are held against the protocol at a time,
 	// each as a dozen programs.
-	clientsAtOnce = 3
+	clientsAtOnce = 5
 )
 
 // programs are the clients of this repository: one line each. A line's prepare
@@ -36,6 +36,8 @@ var programs = []struct {
 	{"Go", "examples/go", goDevice, 0},
 	{"Python, asyncio", "examples/python/device_asyncio.py", pythonDevice("device_asyncio.py", "websockets", "msgpack"), 0},
 	{"Python, no asyncio", "examples/python/device_sync.py", pythonDevice("device_sync.py", "websocket", "msgpack"), 0},
+	{"JavaScript, Node", "examples/javascript/device.mjs", nodeDevice, 0},
+	{"C", "firmware/posix/main.c", cDevice, 0},
 }
 
 // exceptions are the rules that a client does not keep, or that can't be shown with
@@ -65,6 +67,30 @@ func pythonDevice(script string, modules ...string) func(t *testing.T) (command,
 		}
 		return "", "python3 with " + strings.Join(modules, ", ")
 	}
+}
+
+// nodeDevice needs the packages of the examples.
+func nodeDevice(*testing.T) (command, missing string) {
+	if _, err := exec.LookPath("node"); err != nil {
+		return "", "node"
+	}
+	if _, err := os.Stat(root + "/examples/javascript/node_modules/ws"); err != nil {
+		return "", "examples/javascript/node_modules (npm ci --prefix examples/javascript)"
+	}
+	return "node " + root + "/examples/javascript/device.mjs {url} {token} 0.05", ""
+}
+
+// cDevice is the firmware's client over POSIX sockets.
+func cDevice(t *testing.T) (command, missing string) {
+	t.Helper()
+	if _, err := exec.LookPath("cc"); err != nil {
+		return "", "cc"
+	}
+	program := filepath.Join(t.TempDir(), "device")
+	output, err := exec.CommandContext(t.Context(), "cc", "-std=c99", "-O1", "-o", program,
+		root+"/firmware/posix/main.c", root+"/firmware/mooring.c").CombinedOutput()
+	require.NoError(t, err, string(output))
+	return program + " {url} {token} rate=20", ""
 }
 
 // TestClients holds every client of this repository against the protocol. What is
