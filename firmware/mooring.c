@@ -1417,8 +1417,9 @@ bool mooring_restore(struct mooring *m, uint64_t seq, const uint8_t *record, uin
 	m->gap = (uint32_t)(seq - next);
 	if (record == NULL)
 		return true;
-	if (length < HEAD || length != HEAD + body_of(record))
-		return false;
+	if (length < HEAD + 1 || length != HEAD + body_of(record) || form_of(record) >= GAP ||
+	    (record[2] & 15) >= m->config->layout_count)
+		return false; /* memory that was not what keep was given */
 	uint8_t *to = reserve(m, length, 0);
 	if (to == NULL)
 		return false;
