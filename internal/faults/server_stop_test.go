@@ -4,6 +4,7 @@ package faults_test
 
 import (
 	"errors"
+	"fmt"
 	"os/exec"
 	"strconv"
 	"syscall"
@@ -131,9 +132,10 @@ func TestFaultServerFewFilesFromTheStart(t *testing.T) {
 }
 
 func TestFaultServerLittleMemory(t *testing.T) {
+	const room = 1 << 20
 	s := faults.Start(t, faults.Options{
-		Expect: "a server told to make do with 24 MiB of heap serves 200 devices that misbehave, while PostgreSQL comes and goes, with less than 100 MB resident",
-		Server: faults.ServerOptions{Env: []string{"GOMEMLIMIT=24MiB"}, Flags: []string{"--max-waiting-bytes", "8MiB"}},
+		Expect: "a server told to make do with 24 MiB of heap serves 200 devices that misbehave, while PostgreSQL comes and goes, with less than 100 MB resident; rows that wait for it never take more than --max-waiting-bytes",
+		Server: faults.ServerOptions{Env: []string{"GOMEMLIMIT=24MiB"}, Flags: []string{"--max-waiting-bytes", "1MiB"}},
 		Plain:  true, OwnPostgres: true,
 	})
 	s.Injected("GOMEMLIMIT=24MiB")
@@ -142,12 +144,27 @@ func TestFaultServerLittleMemory(t *testing.T) {
 		load.AwaitAcked(5000)
 		s.Postgres.Kill9(t)
 		s.Injected("PostgreSQL away for 2 s")
+		// What is with the writers may be little; what gathers behind it takes its half.
+		s.Await("rows to take their room", func() error {
+			if waiting := bytesWaiting(t, s.Server); waiting < room/4 {
+				return fmt.Errorf("%.0f bytes wait", waiting)
+			}
+			return nil
+		})
 		time.Sleep(2 * time.Second)
+		require.LessOrEqual(t, bytesWaiting(t, s.Server), float64(room))
 		s.Postgres.Start(t)
 	}
 	load.AwaitAcked(5000)
 	s.Verdict()
 	require.Less(t, s.Server.Peak(), int64(100e6))
+}
+
+func bytesWaiting(t *testing.T, server *faults.Server) float64 {
+	t.Helper()
+	waiting, err := server.Metric("mooring_ingest_bytes_waiting")
+	require.NoError(t, err)
+	return waiting
 }
 
 // A process that runs out of address space dies of it, as one that the kernel's
