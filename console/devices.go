@@ -87,7 +87,7 @@ type DeviceDetail struct {
 	Device
 	Sessions int64    `json:"sessions" doc:"How many there were"`
 	Totals   Counts   `json:"totals"`
-	Last     *Session `json:"last_session"`
+	Last     *Session `json:"last_session,omitempty" doc:"absent: it never connected"`
 	Tokens   []Token  `json:"tokens"`
 }
 
