@@ -1,10 +1,13 @@
 package browser_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
@@ -69,11 +72,22 @@ func TestConsole(t *testing.T) {
 	tb.picture("device-desktop-light")
 	require.Empty(t, tb.complaints())
 
-	// Without its server the page says so, and comes back by itself.
+	// A closer look, and back to what is live.
+	tb.until(`document.querySelector(".readings [role=status]").textContent.includes("as it comes")`)
+	tb.run(chromedp.Focus(chromedp.CSS("line-chart .plot")), chromedp.KeyEvent("+"))
+	tb.until(`/ to .*, a point for 1 s/.test(document.querySelector(".readings [role=status]").textContent)`)
+	tb.click(`.readings [data-live]`)
+	tb.until(`document.querySelector(".readings [role=status]").textContent.includes("as it comes")`)
+
+	// Without its server the page says so, what was shown grows old before one's
+	// eyes, and it comes back by itself.
 	s.stop()
 	tb.until(`document.body.dataset.state === "lost"`)
 	tb.says("No connection to the server")
+	require.True(t, eval[bool](tb, `Date.real = Date.now, Date.now = () => Date.real() + 600_000, true`))
+	tb.until(`document.querySelector(".channel").dataset.aged === "old"`)
 	tb.picture("device-desktop-lost")
+	require.True(t, eval[bool](tb, `Date.now = Date.real, true`))
 	s.start()
 	tb.until(`document.body.dataset.state === "live"`)
 	tb.until(`document.querySelector("#lost").hidden`)
@@ -111,6 +125,12 @@ func TestLooks(t *testing.T) {
 	}
 	tb := b.open(t, s.link(), phone)
 	tb.until(`document.body.dataset.state === "live"`)
+	require.True(t, eval[bool](tb, `globalThis.shifted = 0, globalThis.jumps = [], new PerformanceObserver((list) => {
+		for (const e of list.getEntries()) if (!e.hadRecentInput) {
+			shifted += e.value
+			jumps.push(location.hash + " at " + innerWidth + ": " + e.value.toFixed(3) + " " + e.sources.map((s) => s.node?.className ?? s.node?.nodeName).join(", "))
+		}
+	}).observe({ type: "layout-shift" }), true`))
 	for name, as := range map[string]look{"phone-light": phone, "phone-dark": phoneDark, "desktop-dark": desktopDark, "narrow": smallestTall} {
 		tb.run(as.set())
 		for view, hash := range map[string]string{"overview": "#/", "devices": "#/devices", "device": "#/devices/boiler-1", "sql": "#/sql"} {
@@ -124,7 +144,8 @@ func TestLooks(t *testing.T) {
 			case "overview":
 				tb.until(`document.querySelector(".card .number").textContent === "3"`)
 			}
-			tb.requireFits()
+			tb.requireFits(as)
+			tb.requireNames()
 			tb.picture(view + "-" + name)
 		}
 		require.Equal(t, as.dark, eval[bool](tb, `matchMedia("(prefers-color-scheme: dark)").matches`))
@@ -132,6 +153,7 @@ func TestLooks(t *testing.T) {
 	tb.run(desktop.set())
 	light := eval[string](tb, `getComputedStyle(document.body).backgroundColor`)
 	tb.run(desktopDark.set())
+	require.Less(t, eval[float64](tb, "shifted"), 0.1, "%q", eval[[]string](tb, "jumps"))
 	require.NotEqual(t, light, eval[string](tb, `getComputedStyle(document.body).backgroundColor`))
 	require.Empty(t, tb.complaints())
 }
@@ -163,4 +185,35 @@ func TestManyDevices(t *testing.T) {
 	tb.run(chromedp.SendKeys(chromedp.CSS("#search"), "sensor-077"))
 	tb.says("100 of 10,000 devices")
 	require.Empty(t, tb.complaints())
+}
+
+// TestWithoutWebSockets: behind a proxy that lets none through the page asks the
+// API for what it would be told.
+func TestWithoutWebSockets(t *testing.T) {
+	t.Parallel()
+	b := startBrowser(t)
+	s := newStage(t)
+	tokens := s.add("boiler-", "boiler", 2, nil)
+	tb := b.open(t, "about:blank", desktop)
+	tb.run(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{
+			Source: `globalThis.WebSocket = class { constructor() { setTimeout(() => this.onclose?.(), 10) } send() {} close() {} }`,
+		})
+		return err
+	}), chromedp.Navigate(s.link()))
+	tb.until(`document.body.dataset.state === "live"`)
+	tb.goTo("#/devices/boiler-1")
+	tb.until(`document.querySelector(".state-word").textContent === "offline"`)
+	s.boiler("boiler-1", tokens["boiler-1"], 0)
+	tb.until(`document.querySelectorAll(".channel").length === 5`)
+	value := eval[string](tb, `document.querySelector(".channel .value").textContent`)
+	tb.until(`document.querySelector(".channel .value").textContent !== %q`, value)
+	tb.run(chromedp.SendKeys(chromedp.CSS("#command"), "identify"+kb.Enter))
+	tb.until(`document.querySelector(".commands .chip")?.textContent === "done"`)
+	tb.goTo("#/devices")
+	tb.until(`document.querySelectorAll('.device-row .mark[data-state="online"]').length === 1`)
+	s.stop()
+	tb.until(`document.body.dataset.state === "lost"`)
+	s.start()
+	tb.until(`document.body.dataset.state === "live"`)
 }

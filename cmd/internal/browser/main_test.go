@@ -241,8 +241,22 @@ func (tb *tab) picture(name string) {
 	}
 }
 
-// requireFits checks that nothing has to be scrolled sideways.
-func (tb *tab) requireFits() {
+// requireFits checks that nothing has to be scrolled sideways: a phone would make
+// the page as wide as its widest part.
+func (tb *tab) requireFits(as look) {
 	tb.Helper()
-	require.LessOrEqual(tb, eval[int](tb, "document.documentElement.scrollWidth"), eval[int](tb, "innerWidth"), "at %s", eval[string](tb, "location.hash"))
+	at := eval[string](tb, "location.hash")
+	require.LessOrEqual(tb, eval[int64](tb, "innerWidth"), as.width, "at %s", at)
+	require.LessOrEqual(tb, eval[int64](tb, "document.documentElement.scrollWidth"), as.width, "at %s", at)
+}
+
+// requireNames checks that everything one can use has a name to be called by, and
+// that headings and landmarks are there.
+func (tb *tab) requireNames() {
+	tb.Helper()
+	nameless := eval[[]string](tb, `[...document.querySelectorAll("button, a, input, textarea, [tabindex='0']")].filter((e) => e.checkVisibility()).filter((e) =>
+		!(e.getAttribute("aria-label") || e.textContent.trim() || e.labels?.length)).map((e) => e.outerHTML.slice(0, 120))`)
+	require.Empty(tb, nameless, "at %s", eval[string](tb, "location.hash"))
+	require.Equal(tb, 1, eval[int](tb, `document.querySelectorAll("h1").length`))
+	require.Equal(tb, 3, eval[int](tb, `document.querySelectorAll("header, main, nav#nav").length`))
 }

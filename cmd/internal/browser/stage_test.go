@@ -108,8 +108,11 @@ func (s *stage) boiler(name, token string, phase float64) *boiler {
 	})
 	require.NoError(s, err)
 	layout, err := device.Layout("boiler", []wire.Channel{
-		{Name: "temperature", Unit: "°C"}, {Name: "pressure", Unit: "bar"}, {Name: "flow", Unit: "l/min"},
-		{Name: "burning", Kind: wire.KindBool}, {Name: "mode", Kind: wire.KindText},
+		{Name: "temperature", Unit: "°C"},
+		{Name: "pressure", Unit: "bar"},
+		{Name: "flow", Unit: "l/min"},
+		{Name: "burning", Kind: wire.KindBool},
+		{Name: "mode", Kind: wire.KindText},
 	})
 	require.NoError(s, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.Context()))
@@ -122,7 +125,7 @@ func (s *stage) boiler(name, token string, phase float64) *boiler {
 	running.Go(func() {
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
-		append := func(at time.Time) {
+		measure := func(at time.Time) {
 			seconds := float64(at.UnixMilli())/1000 + phase*40
 			pressure := 1.8 + 0.2*math.Sin(seconds/9) + 0.05*math.Sin(seconds*3)
 			if phase == 0 && seconds > 0 && int(seconds)%30 == 0 {
@@ -133,14 +136,14 @@ func (s *stage) boiler(name, token string, phase float64) *boiler {
 				wire.Value{Kind: wire.ValueBool, Number: float64(int(seconds/20) % 2)}, wire.Value{Kind: wire.ValueText, Text: []byte("heating")})
 		}
 		for past := time.Now().Add(-4 * time.Minute); past.Before(time.Now()); past = past.Add(2 * time.Second) {
-			append(past)
+			measure(past)
 		}
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case now := <-tick.C:
-				append(now)
+				measure(now)
 			}
 		}
 	})

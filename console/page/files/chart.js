@@ -18,6 +18,7 @@ class LineChart extends HTMLElement {
   #from = 0;
   #until = 1;
   #unit = "";
+  #floor;
   #name = "";
   #frame = 0;
   #size = { width: 0, height: 0 };
@@ -44,7 +45,13 @@ class LineChart extends HTMLElement {
     this.#frame = 0;
   }
 
-  describe(name, unit) { this.#name = name; this.#unit = unit; }
+  // describe names the channel; floor, if given, is where its axis begins.
+  describe(name, unit, floor) {
+    this.#name = name;
+    this.#unit = unit;
+    this.#floor = floor;
+    this.#plot.setAttribute("aria-label", name);
+  }
 
   // show shows buckets of step ms between two times.
   show(buckets, step, from, until) {
@@ -146,7 +153,7 @@ class LineChart extends HTMLElement {
     c.lineWidth = 1;
     c.textAlign = "right";
     c.textBaseline = "middle";
-    const marks = ticks(low, high, 3);
+    const marks = ticks(low, high, 4);
     if (seen.length) for (const v of marks.list) {
       const at = Math.round(y(v)) + 0.5;
       c.beginPath(); c.moveTo(left, at); c.lineTo(width - right, at); c.stroke();
@@ -175,10 +182,11 @@ class LineChart extends HTMLElement {
     if (seen.length === 0) return { low: 0, high: 1 };
     let low = Infinity, high = -Infinity;
     for (const b of seen) { low = Math.min(low, b.min); high = Math.max(high, b.max); }
+    if (this.#floor !== undefined) low = this.#floor;
     const pad = (high - low) * 0.08 || Math.abs(high) * 0.05 || 1;
     const kept = this.#ranges;
     const fits = low >= kept.low && high <= kept.high && high - low > (kept.high - kept.low) * 0.5;
-    if (!fits) this.#ranges = { low: low - pad, high: high + pad };
+    if (!fits) this.#ranges = { low: this.#floor ?? low - pad, high: high + pad };
     return this.#ranges;
   }
 

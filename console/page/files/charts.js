@@ -191,6 +191,6 @@ export function charts({ name, signal, known }) {
   const timer = setInterval(() => { follow(); if (!fixed) draw(); }, 500);
   signal.addEventListener("abort", () => clearInterval(timer));
   say();
-  start();
+  section.ready = start();
   return section;
 }

@@ -52,8 +52,9 @@ export function commands({ name, signal, session }) {
     return form;
   }
 
-  // show puts a command where it belongs, or what is new of it.
-  function show(command) {
+  // show puts a command where it belongs, or what is new of it, and tells it if
+  // it is news.
+  function show(command, told = true) {
     let row = byNumber.get(command.number);
     if (row && rank(row.command.state) > rank(command.state)) return; // older news
     if (!row) {
@@ -72,7 +73,6 @@ export function commands({ name, signal, session }) {
       none.hidden = true;
     }
     const news = row.command?.state !== command.state;
-    const first = !row.command;
     row.command = command;
     setText(row.chip, command.state);
     row.chip.dataset.state = command.state;
@@ -80,7 +80,7 @@ export function commands({ name, signal, session }) {
     setText(row.answer, command.detail === undefined ? "" : typeof command.detail === "string" ? command.detail : JSON.stringify(command.detail, null, 1));
     row.note.hidden = !command.note;
     setText(row.note, command.note ?? "");
-    if (news && !first) announce(`Command ${command.name}: ${command.state}`);
+    if (news && told) announce(`Command ${command.name}: ${command.state}`);
     if (news && row.more.open) history(row);
   }
 
@@ -94,12 +94,12 @@ export function commands({ name, signal, session }) {
 
   async function read() {
     try {
-      for (const command of (await get("/commands" + query({ device: name, limit: shown }), signal)).reverse()) show(command);
+      for (const command of (await get("/commands" + query({ device: name, limit: shown }), signal)).reverse()) show(command, byNumber.has(command.number));
     } catch { /* the page says why */ }
   }
   live.addEventListener("command", ({ detail }) => { if (detail.command.device === name) show(detail.command); }, { signal });
   live.addEventListener("resync", read, { signal });
-  read();
+  section.ready = read();
   return section;
 }
 

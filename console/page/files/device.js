@@ -24,11 +24,8 @@ export function device(main, { name, signal, session }) {
   main.append(
     h("nav", { "aria-label": "Way back", class: "crumbs" }, h("a", { href: "#/devices" }, icon("back"), "Devices")),
     h("div", { class: "title" }, h("h1", null, mark, h("span", { class: "name", text: name })), state),
-    about, missing, why,
-    h("div", { class: "device-columns" },
-      h("div", null, charts({ ...context, known: showSql })),
-      h("div", null, commands(context), refusals(context), sessions(context))),
-    h("section", { class: "panel" }, h("h2", { text: "SQL for this device" }), sql));
+    about, missing);
+  const readings = charts({ ...context, known: showSql }), others = [commands(context), refusals(context), sessions(context)];
 
   function showSql(metric) { sql.replaceChildren(...snippets(name, metric).map(snippet)); }
   showSql();
@@ -60,6 +57,11 @@ export function device(main, { name, signal, session }) {
   live.addEventListener("resync", read, { signal });
   live.addEventListener("presence", ({ detail }) => { if (detail.device === name) read(); }, { signal });
   live.watch([name]);
-  read();
+  // The rest comes at once when all of it has its size, so that nothing jumps.
+  Promise.allSettled([read(), ...[readings, ...others].map((section) => section.ready)]).then(() => {
+    if (signal.aborted) return;
+    main.append(why, h("div", { class: "device-columns" }, h("div", null, readings), h("div", null, others)),
+      h("section", { class: "panel" }, h("h2", { text: "SQL for this device" }), sql));
+  });
   return name;
 }

@@ -9,7 +9,7 @@ import { age } from "./time.js";
 import { count, value } from "./number.js";
 import { setMark } from "./mark.js";
 
-const sparkPoints = 30, sparkChannels = 2;
+const sparkPoints = 40, sparkStretch = "10m", sparkChannels = 2;
 const sparksEvery = 5000; // ms
 const atOnce = 100; // devices of one question
 
@@ -74,7 +74,7 @@ export function devices(main, { search, signal }) {
     live.watch(wanted);
     if (wanted.length && live.state === "live" && !document.hidden) {
       try {
-        const found = await get("/sparklines" + query({ device: wanted, points: sparkPoints, channels: sparkChannels }), signal);
+        const found = await get("/sparklines" + query({ device: wanted, points: sparkPoints, stretch: sparkStretch, channels: sparkChannels }), signal);
         for (const each of found) lines.set(each.device, each);
         list.refill();
       } catch { /* live tells when the server is back */ }

@@ -1,12 +1,13 @@
 // What a device was refused, and when it was connected.
-import { h } from "./dom.js";
-import { get, devicePath } from "./api.js";
+import { h, setText } from "./dom.js";
+import { get, query, devicePath } from "./api.js";
 import { live } from "./live.js";
-import { age, whenOf, length, now } from "./time.js";
+import { age, whenOf, dateOf, length, now } from "./time.js";
 import { count } from "./number.js";
 
 const page = 20;
 const readEvery = 10_000; // ms
+const uptimeDays = 30;
 
 // pages shows a list that goes back in time, a page at a time.
 function pages(title, path, { signal, none, row, columns, again }) {
@@ -37,8 +38,9 @@ function pages(title, path, { signal, none, row, columns, again }) {
   live.addEventListener("resync", () => read(), { signal });
   const regular = setInterval(() => { if (live.state === "live" && !document.hidden && body.children.length <= page) read(); }, readEvery);
   signal.addEventListener("abort", () => clearInterval(regular));
-  read();
-  return h("section", { class: "panel", "aria-label": title }, h("h2", { text: title }), empty, table, more);
+  const section = h("section", { class: "panel", "aria-label": title }, h("h2", { text: title }), empty, table, more);
+  section.ready = read();
+  return section;
 }
 
 export function refusals({ name, signal }) {
@@ -53,7 +55,63 @@ export function refusals({ name, signal }) {
   });
 }
 
+// uptime is a bar a day, for which part of it the device was connected.
+function uptime({ name, signal }) {
+  const bars = h("ol", { class: "uptime", "aria-label": "Connected, day by day" });
+  const words = h("p", { class: "soft small", text: " " });
+  const read = async () => {
+    try {
+      const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+      const days = Array.from({ length: uptimeDays }, (_, i) => ({ day: dateOf(now() - (uptimeDays - 1 - i) * 86400_000), known_s: 0, online_s: 0 }));
+      for (const found of await get(devicePath(name) + "/uptime" + query({ from: days[0].day, zone }), signal)) {
+        const day = days.find((each) => each.day === found.day);
+        if (day) Object.assign(day, found);
+      }
+      bars.replaceChildren(...days.map((day) => {
+        const fill = h("span");
+        fill.style.height = (day.known_s ? Math.max(2, day.percent) : 0) + "%";
+        const text = `${day.day}: ` + (day.known_s ? `${day.percent.toFixed(1)} %, offline ${count(day.losses)} ${day.losses === 1 ? "time" : "times"}` : "not known");
+        return h("li", { title: text, dataset: { kind: !day.known_s ? "none" : day.percent >= 99 ? "good" : day.percent >= 90 ? "warn" : "bad" } }, fill, h("span", { class: "unseen", text }));
+      }));
+      const known = days.reduce((sum, day) => sum + day.known_s, 0), online = days.reduce((sum, day) => sum + day.online_s, 0);
+      setText(words, known ? `Connected ${((100 * online) / known).toFixed(1)} % of the last ${count(uptimeDays)} days, as far as it is known` : "Nothing is known yet of when it was connected.");
+    } catch { /* the page says why */ }
+  };
+  live.addEventListener("resync", read, { signal });
+  read();
+  return [bars, words];
+}
+
+// interruptions are looked for when asked for: every sample of a day is read.
+function interruptions({ name, signal }) {
+  const kinds = { link: "no link", silent: "silent", lost: "lost", refused: "refused" };
+  const list = h("ul", { class: "plain-list small gaps", role: "status" });
+  const button = h("button", { type: "button", class: "quiet", text: "Find gaps of the last day" });
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    list.replaceChildren(h("li", { class: "soft", text: "Reading …" }));
+    try {
+      const found = await get(devicePath(name) + "/gaps?longer_than=1m", signal);
+      list.replaceChildren(...(found.length ? found.map((gap) => h("li", null,
+        h("span", { class: "chip", dataset: { state: gap.kind === "link" ? "offline" : "failed" }, text: kinds[gap.kind] ?? gap.kind }),
+        h("span", { text: ` ${whenOf(Date.parse(gap.began))}, ${length(gap.lasted_s * 1000)}` }), h("span", { class: "soft", text: gap.reason && ": " + gap.reason }),
+      )) : [h("li", { class: "soft", text: "None longer than a minute: neither of the link nor of the data." })]));
+    } catch (error) {
+      list.replaceChildren(h("li", { class: "problem", text: error.message }));
+    }
+    button.disabled = false;
+  });
+  return [button, list];
+}
+
 export function sessions({ name, signal }) {
+  const section = sessionPages({ name, signal });
+  section.querySelector("h2").after(...uptime({ name, signal }));
+  section.append(...interruptions({ name, signal }));
+  return section;
+}
+
+function sessionPages({ name, signal }) {
   return pages("Sessions", devicePath(name) + "/sessions", {
     signal, none: "It never connected.", columns: ["From", "For", "Rows", "Ended"],
     row: (s) => {

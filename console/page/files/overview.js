@@ -8,7 +8,7 @@ import { age, clockOf, now } from "./time.js";
 import { count, rate, bytes, milliseconds } from "./number.js";
 import { stateMark } from "./mark.js";
 
-const shownAway = 8, shownEvents = 60, shownFor = 300_000; // devices, events, ms
+const shownAway = 8, shownEvents = 60, shownFor = 300_000, shownLeast = 60_000; // devices, events, ms
 
 // figures are what the cards show: [number, unit, note] of a message.
 const figures = [
@@ -21,7 +21,7 @@ const figures = [
 
 export function overview(main, { signal }) {
   const cards = figures.map(([title, show, of]) => {
-    const number = h("span", { class: "number", text: "–" }), unit = h("span", { class: "unit" }), note = h("p", { class: "soft small", text: " " });
+    const number = h("span", { class: "number", text: "–" }), unit = h("span", { class: "unit" }), note = h("p", { class: "soft small", text: "\u00a0" });
     const line = spark();
     const element = h("div", { class: "card" }, h("h2", { text: title }), h("p", { class: "figure" }, number, unit), note, line);
     return { element, refresh() {
@@ -34,10 +34,11 @@ export function overview(main, { signal }) {
   });
   const charts = [["Rows a second", "/s", (f) => f.rows_per_s], ["Time to ack, 99 % within", "ms", (f) => f.ack_p99_ms]].map(([title, unit, of]) => {
     const chart = document.createElement("line-chart");
-    chart.describe(title, unit);
+    chart.describe(title, unit, 0);
     return { element: h("section", { class: "panel" }, h("h2", null, title, h("span", { class: "unit soft", text: unit })), chart), refresh() {
       const points = live.history.filter((f) => of(f) !== null).map((f) => ({ t: Date.parse(f.time), min: of(f), max: of(f), avg: of(f), last: of(f), count: 1 }));
-      chart.show(points, 1000, now() - shownFor, now());
+      // As much as there is, so that a page just opened shows no empty chart.
+      chart.show(points, 1000, Math.max(now() - shownFor, Math.min(now() - shownLeast, points[0]?.t ?? 0)), now());
     } };
   });
   const away = h("div", { class: "away" });

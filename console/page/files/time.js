@@ -38,7 +38,13 @@ export const clockOf = (time) => clock.format(time);
 export const dayOf = (time) => day.format(time);
 export const fullTime = (time) => full.format(time);
 
-// sameDay shortens what happened today.
+// dateOf is the day as the API writes it, 2026-11-21.
+export function dateOf(time) {
+  const at = new Date(time);
+  return [at.getFullYear(), at.getMonth() + 1, at.getDate()].map((n) => String(n).padStart(2, "0")).join("-");
+}
+
+// whenOf leaves out the date of what happened today.
 export function whenOf(time) {
   return new Date(time).toDateString() === new Date(now()).toDateString() ? clockOf(time) : fullTime(time);
 }
