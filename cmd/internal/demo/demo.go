@@ -57,6 +57,7 @@ type demo struct {
 	link      string // opens the console, logged in, once
 	hostRows  uint64 // acknowledged samples of this machine
 	example   string // token of the device for examples/
+	userToken string // of the user demo
 }
 
 // beforeVerdict lets a test break what the verdict is about.
@@ -140,10 +141,11 @@ func (d *demo) register(ctx context.Context) error {
 		return err
 	}
 	// May command devices, and not remove them: the verdict looks at them all.
-	user, _, err := admin.AddUser(ctx, "demo", devices.RoleOperator)
+	user, token, err := admin.AddUser(ctx, "demo", devices.RoleOperator)
 	if err != nil {
 		return err
 	}
+	d.userToken = token
 	secret, err := admin.NewLink(ctx, user.Name)
 	d.link = d.server.ConsoleLink(secret)
 	return err
@@ -179,6 +181,7 @@ func (d *demo) greet() {
 	d.live.Printf("  %s command send %s identify --wait --data-dir %s", d.cfg.Program, d.host.Device.Name, d.server.Database().Embedded.DataDir)
 	d.live.Printf("  psql \"$(%s dsn --data-dir %s)\"", d.cfg.Program, d.server.Database().Embedded.DataDir)
 	d.live.Printf("  python3 examples/python/device_asyncio.py %s %s   # a device of yours: examples/README.md", d.server.URL(), d.example)
+	d.live.Printf("  curl -sN -H 'Authorization: Bearer %s' 'http://%s/v1/live?events=readings'", d.userToken, d.server.Addr())
 	d.live.Printf("")
 }
 

@@ -1,0 +1,114 @@
+"""A WebSocket client on asyncio's streams, for MicroPython: masks what it sends,
+takes fragments, answers Pings, tells of close codes."""
+
+import asyncio
+import binascii
+import os
+import struct
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+LARGEST = 1024  # bytes of a message to a device: no more is asked for in HELLO
+
+
+class Refused(Exception):
+    """The server's HTTP answer instead of 101."""
+
+    def __init__(self, status, retry_after):
+        super().__init__("HTTP %d" % status)
+        self.status, self.retry_after = status, retry_after
+
+
+class Closed(Exception):
+    """The server closed with this code."""
+
+    def __init__(self, code):
+        super().__init__("closed with %d" % code)
+        self.code = code
+
+
+async def connect(url, token):
+    scheme, rest = url.split("://", 1)
+    host, path = rest.split("/", 1)
+    name, _, port = host.partition(":")
+    secure = scheme == "wss"
+    reader, writer = await asyncio.open_connection(name, int(port or (443 if secure else 80)), **({"ssl": True} if secure else {}))
+    key = binascii.b2a_base64(os.urandom(16)).strip().decode()
+    request = (
+        "GET /%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n"
+        "Sec-WebSocket-Protocol: mooring.v1\r\nAuthorization: Bearer %s\r\n\r\n"
+    )
+    writer.write((request % (path, host, key, token)).encode())
+    await writer.drain()
+    line = await reader.readline()
+    if not line:
+        writer.close()
+        raise OSError("the server closed without an answer")
+    status, retry_after = int(line.split()[1]), 0
+    while True:
+        line = (await reader.readline()).strip()
+        if not line:
+            break
+        field, _, value = line.decode().partition(":")
+        if field.lower() == "retry-after" and value.strip().isdigit():
+            retry_after = int(value)
+    if status != 101:
+        writer.close()
+        raise Refused(status, retry_after)
+    return Socket(reader, writer)
+
+
+class Socket:
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+        self.lock = asyncio.Lock()  # two tasks send, and MicroPython's drain is for one at a time
+
+    async def send(self, payload, opcode=BINARY):
+        length = len(payload)
+        head = struct.pack(">BB", 0x80 | opcode, 0x80 | length) if length < 126 else struct.pack(">BBH", 0x80 | opcode, 0xFE, length)
+        mask = os.urandom(4)
+        masked = bytearray(payload)
+        for i in range(length):
+            masked[i] ^= mask[i & 3]
+        async with self.lock:
+            self.writer.write(head + mask + masked)
+            await self.writer.drain()
+
+    async def receive(self):
+        """The next binary message, or None: something else came, a sign of life."""
+        message = bytearray()
+        while True:
+            first, second = await self.reader.readexactly(2)
+            opcode, length = first & 15, second & 127
+            if length == 126:
+                length = struct.unpack(">H", await self.reader.readexactly(2))[0]
+            if first & 0x70 or second & 0x80 or length + len(message) > LARGEST:
+                await self.close(1002 if length <= LARGEST else 1009)
+                raise Closed(1006)
+            payload = await self.reader.readexactly(length) if length else b""
+            if opcode == PING:
+                await self.send(payload, PONG)
+            elif opcode == CLOSE:
+                code = struct.unpack(">H", payload[:2])[0] if length >= 2 else 1005
+                await self.close(code if length >= 2 else 1000)
+                raise Closed(code)
+            elif opcode in (0, BINARY):
+                message += payload
+                if first & 0x80:
+                    return message
+                continue
+            if not message:
+                return None
+
+    async def close(self, code):
+        try:
+            await self.send(struct.pack(">H", code), CLOSE)
+        except OSError:
+            pass
+
+    async def abort(self):
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except (OSError, EOFError):
+            pass
