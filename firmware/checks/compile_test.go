@@ -47,8 +47,16 @@ func compile(t *testing.T, compiler string, flags []string, sources ...string) s
 	for _, source := range sources {
 		arguments = append(arguments, filepath.Join("..", source))
 	}
-	run(t, compiler, arguments...)
+	run(t, compiler, append(arguments, libraries(compiler)...)...)
 	return program
+}
+
+// libraries come behind the sources. Bare metal needs GCC's own arithmetic.
+func libraries(compiler string) []string {
+	if compiler == "arm-none-eabi-gcc" {
+		return []string{"-lgcc"}
+	}
+	return nil
 }
 
 // TestStrictness compiles the client as strictly as compilers can, for 32 and 64
