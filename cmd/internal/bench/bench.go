@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -49,12 +50,17 @@ type bench struct {
 	layouts map[int]int32 // by number of channels, the store's number
 }
 
+// generatorGarbage is the GOGC of the generator.
+const generatorGarbage = 400
+
 // Run measures the scenarios one after the other and returns when all it
 // started has ended. It needs Linux, and PostgreSQL as embedded.Start does.
 func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 	if cfg, err = cfg.withDefaults(); err != nil {
 		return nil, err
 	}
+	// The generator shares the cores with what it measures.
+	defer debug.SetGCPercent(debug.SetGCPercent(generatorGarbage))
 	cfg.OnProgress("PostgreSQL starts")
 	b := &bench{cfg: cfg, layouts: make(map[int]int32)}
 	if b.cluster, err = embedded.Start(ctx, embedded.Config{

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
+	"strconv"
 	"strings"
 	"time"
 
@@ -178,7 +179,8 @@ func startChild(ctx context.Context, told order, stderr io.Writer) (*child, erro
 	command := exec.CommandContext(context.WithoutCancel(ctx), program) //nolint:gosec // this program itself
 	command.Env = append(os.Environ(), childVariable+"=1")
 	if told.Generation != nil {
-		command.Env = append(command.Env, "GOMAXPROCS=1") // there may be several
+		command.Env = append(command.Env, "GOMAXPROCS=1", // there may be several
+			"GOGC="+strconv.Itoa(generatorGarbage))
 	}
 	command.Stderr = stderr
 	c := &child{command: command}

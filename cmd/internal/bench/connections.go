@@ -28,6 +28,9 @@ type crowd struct {
 // newCrowd makes a crowd for the server under test, or for a bare one.
 func newCrowd(fleet []*device, server *child, bare bool) *crowd {
 	c := &crowd{fleet: fleet, address: server.address}
+	for i, d := range fleet {
+		d.source = sourceAddress(1 + i/perAddress)
+	}
 	if !bare {
 		c.first = introduction(oneRow)
 	}
