@@ -6,18 +6,21 @@ import (
 	"time"
 )
 
-// flush writes what is in the outbox until it is empty, in one write a round.
-// It is the only one who writes to the connection after the handshake; at most
-// one runs a session. A device that does not read makes it wait for
-// Config.WriteTimeout, no longer, and nobody waits for it.
-func (s *session) flush() {
+// flush writes what is in the outbox until it is empty, in one write a round. At
+// most one a session writes to the connection after the handshake, this or
+// deliver. A device that does not read makes it wait for Config.WriteTimeout, no
+// longer, and nobody waits for it.
+func (s *session) flush() { s.flushOn(letters.Get().(*letter), false, 0) }
+
+// flushOn is flush, after deliver has composed a letter and got so many bytes of
+// it sent.
+func (s *session) flushOn(l *letter, composed bool, sent int) {
 	g := s.gateway
 	defer g.flushers.Done()
-	l := letters.Get().(*letter)
 	defer letters.Put(l)
 	for {
 		s.mu.Lock()
-		if !s.compose(l) {
+		if !composed && !s.compose(l) {
 			s.flushing = false
 			s.mu.Unlock()
 			return
@@ -35,22 +38,73 @@ func (s *session) flush() {
 		_ = s.link.SetWriteDeadline(time.Now().Add(patience))
 		s.mu.Unlock()
 
-		if err := s.link.send(l.bytes); err != nil {
+		if err := s.link.send(l.bytes[sent:]); err != nil {
 			s.failed(err)
 			return
 		}
-		if l.acks {
-			g.metrics.acks.Inc()
-			if l.received != 0 {
-				latency := s.link.clock.now() - l.received
-				g.metrics.ackSeconds.Observe(time.Duration(latency).Seconds())
-				g.latency.observe(latency)
-			}
-		}
+		s.wrote(l)
 		if l.last {
 			close(s.flushed)
 			return
 		}
+		composed, sent = false, 0
+	}
+}
+
+// wrote counts what a letter that was sent has told.
+func (s *session) wrote(l *letter) {
+	if !l.acks {
+		return
+	}
+	g := s.gateway
+	g.metrics.acks.Inc()
+	if l.received != 0 {
+		latency := s.link.clock.now() - l.received
+		g.metrics.ackSeconds.Observe(time.Duration(latency).Seconds())
+		g.latency.observe(latency)
+	}
+}
+
+// manyLetters is how many sessions one goroutine delivers to: some hundred µs.
+const manyLetters = 64
+
+// deliver writes what the outboxes of a session and of those behind it by nextTold
+// hold, all of which count as being flushed. It does not wait for their sockets: a
+// goroutine for each and its deadline cost as much as half of its system call.
+func deliver(told *session) {
+	l := letters.Get().(*letter)
+	for told != nil {
+		s := told
+		told, s.nextTold = s.nextTold, nil // before it can be told again
+		if !s.deliver(l) {
+			l = letters.Get().(*letter)
+		}
+	}
+	letters.Put(l)
+}
+
+// deliver is flush as far as it goes without waiting; what is left is a flusher's.
+// false: so is the letter.
+func (s *session) deliver(l *letter) (kept bool) {
+	for {
+		s.mu.Lock()
+		if s.closing || s.link.raw == nil {
+			s.mu.Unlock()
+			go s.flush()
+			return true
+		}
+		if !s.compose(l) {
+			s.flushing = false
+			s.mu.Unlock()
+			s.gateway.flushers.Done()
+			return true
+		}
+		s.mu.Unlock()
+		if sent := s.link.sendNow(l); sent < len(l.bytes) {
+			go s.flushOn(l, true, sent)
+			return false
+		}
+		s.wrote(l)
 	}
 }
 

@@ -30,26 +30,30 @@ func (events) OnPong(*gws.Conn, []byte) {}
 // OnMessage handles one frame. The message's bytes are gws's again afterwards;
 // nothing may alias them.
 func (events) OnMessage(socket *gws.Conn, message *gws.Message) {
-	s := sessionOf(socket)
-	s.link.woken = false
-	s.inHandler = true // stays set if a panic passes through
-	s.message(message)
-	s.inHandler = false
+	sessionOf(socket).receive(byte(message.Opcode), message.Bytes())
 	_ = message.Close()
+}
+
+// receive handles one message, on the read goroutine. A panic that passes through
+// leaves inHandler set.
+func (s *session) receive(opcode byte, payload []byte) {
+	s.link.woken = false
+	s.inHandler = true
+	s.message(opcode, payload)
+	s.inHandler = false
 }
 
 func sessionOf(socket *gws.Conn) *session { return socket.NetConn().(*link).session }
 
 // message handles one frame from the device.
-func (s *session) message(message *gws.Message) {
+func (s *session) message(opcode byte, frame []byte) {
 	if s.ending.Load() {
 		return
 	}
-	if message.Opcode != gws.OpcodeBinary {
+	if opcode != opBinary {
 		s.shut(closeText)
 		return
 	}
-	frame := message.Bytes()
 	kind, err := wire.FrameTypeOf(frame)
 	if err != nil {
 		s.shut(closeFrameError(err))

@@ -99,6 +99,7 @@ func (l *link) Read(p []byte) (int, error) {
 			l.resting = true
 			return 0, errRest
 		}
+		between := l.guard.idle() // two messages; gws holds nothing then
 		n, err := l.Conn.Read(p)
 		switch {
 		case l.stopped.Load():
@@ -109,6 +110,11 @@ func (l *link) Read(p []byte) (int, error) {
 				continue
 			}
 			l.heeded = true
+			if between {
+				if n -= l.swift(p[:n]); n == 0 {
+					continue
+				}
+			}
 			return n, nil
 		case err == nil || l.paused.Load():
 		case l.raw != nil && errors.Is(err, os.ErrDeadlineExceeded): // nod's
@@ -208,6 +214,15 @@ func (l *link) send(p []byte) error {
 	l.sent.Store(l.clock.now())
 	_, err := l.Conn.Write(p)
 	return err
+}
+
+// sendNow writes as much of a letter as the socket takes, without waiting. An error
+// will show again when the rest is sent.
+func (l *link) sendNow(letter *letter) (sent int) {
+	l.sent.Store(l.clock.now())
+	letter.sent = 0
+	_ = l.raw.Write(letter.post)
+	return letter.sent
 }
 
 // finish closes the connection after the close frame was written. With linger

@@ -137,10 +137,18 @@ type letter struct {
 	acks     bool
 	last     bool // ends with the close frame
 	gone     bool // nothing more is to be written, not even that
+
+	sent int                // of link.sendNow
+	post func(uintptr) bool // its bytes into a socket, as far as they fit
 }
 
 var letters = sync.Pool{New: func() any {
-	return &letter{encoder: wire.NewEncoder(), bytes: make([]byte, 0, 256)}
+	l := &letter{encoder: wire.NewEncoder(), bytes: make([]byte, 0, 256)}
+	l.post = func(socket uintptr) bool {
+		l.sent = writeNow(socket, l.bytes)
+		return true
+	}
+	return l
 }}
 
 // compose takes everything out of the outbox. s.mu is held. It reports whether

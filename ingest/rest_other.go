@@ -6,3 +6,5 @@ package ingest
 const canSleep = false
 
 func (l *link) receive(uintptr) (wake bool) { return true }
+
+func writeNow(uintptr, []byte) int { return 0 }

@@ -25,3 +25,13 @@ func (l *link) receive(socket uintptr) (wake bool) {
 		}
 	}
 }
+
+// writeNow writes what fits into the socket now.
+func writeNow(socket uintptr, p []byte) int {
+	for {
+		n, err := syscall.Write(int(socket), p)
+		if err != syscall.EINTR {
+			return max(n, 0)
+		}
+	}
+}

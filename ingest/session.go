@@ -46,6 +46,9 @@ type session struct {
 	noteGeneration uint64 // the batch that noteIndex belongs to
 	noteIndex      int
 
+	// Of deliver and who calls it, while flushing.
+	nextTold *session
+
 	// Of the timers alone, under the hub's lock.
 	slot         int   // place in the hub's list
 	pinged       int64 // when a Ping was last asked for, by clock; 0: never

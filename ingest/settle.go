@@ -8,6 +8,8 @@ import "mooring/wire"
 func (sh *shard) settle(b *batch, outcome Outcome) {
 	refused := refusedBySession(b, outcome.Rejected)
 	var committed, duplicates, poisoned uint64
+	var told *session // the first of those that are to be told
+	waiting := 0
 	// From the last note back: of a device's two sessions the newer one has the
 	// retransmissions.
 	for i := len(b.notes) - 1; i >= 0; i-- {
@@ -25,7 +27,16 @@ func (sh *shard) settle(b *batch, outcome Outcome) {
 		committed += uint64(stored)
 		duplicates += uint64(twice)
 		poisoned += uint64(len(rows))
-		n.session.settle(n, uint64(stored), uint64(twice), uint64(len(rows)))
+		if n.session.settle(n, uint64(stored), uint64(twice), uint64(len(rows))) {
+			n.session.nextTold, told = told, n.session
+			if waiting++; waiting == manyLetters {
+				go deliver(told)
+				told, waiting = nil, 0
+			}
+		}
+	}
+	if told != nil {
+		go deliver(told)
 	}
 	sh.mu.Lock()
 	sh.counts.committed += committed
@@ -55,9 +66,10 @@ func refusedBySession(b *batch, rejected []RejectedRow) map[*session][]wire.Reje
 	return refused
 }
 
-// settle takes over what a committed batch says of the session and has it
-// acknowledged. It never blocks.
-func (s *session) settle(n *note, stored, twice, refused uint64) {
+// settle takes over what a committed batch says of the session. It never blocks.
+// What is to be told the device is in the outbox then; told: and it is the
+// caller's to deliver.
+func (s *session) settle(n *note, stored, twice, refused uint64) (told bool) {
 	s.mu.Lock()
 	done := &s.settled
 	done.frames, done.next, done.hasNext = n.frames, n.next, true
@@ -73,13 +85,17 @@ func (s *session) settle(n *note, stored, twice, refused uint64) {
 		}
 		box.rejected += n.rejected
 		box.rejects = wire.AppendRejects(box.rejects, n.rejects)
-		s.kick()
+		if told = !s.flushing; told {
+			s.flushing = true
+			s.gateway.flushers.Add(1)
+		}
 	}
 	over := s.over
 	s.mu.Unlock()
 	if over {
 		s.closeIfSettled()
 	}
+	return told
 }
 
 // abandoned ends the wait for frames that the store will not take any more. They
