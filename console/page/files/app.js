@@ -68,7 +68,7 @@ function showState() {
 }
 live.addEventListener("state", showState);
 setInterval(() => {
-  if (live.state !== "live" && session.user) setText($("lost-age"), length(Date.now() - live.since));
+  if (live.state !== "live" && session.user) setText($("lost-age"), `(${length(Date.now() - live.since)})`);
 }, 1000);
 
 function enter(user) {
