@@ -504,6 +504,70 @@ static void test_linger(void)
 	assert(t.m.state == CONNECTED && t.row_count == 4);
 }
 
+/* A transport that carries whole messages and hides the server's Pings. */
+static uint8_t sent_message[512];
+static size_t sent_length;
+static int sent_messages;
+static int message_send(void *c, const uint8_t *bytes, size_t length)
+{
+	(void)c;
+	if (t.room == 0)
+		return 0;
+	memcpy(sent_message, bytes, length);
+	sent_length = length;
+	sent_messages++;
+	return (int)length;
+}
+
+static void test_messages(void)
+{
+	begin_test(1024);
+	config.messages = true;
+	config.send = message_send;
+	sent_messages = 0;
+	mooring_set_time(&t.m, T0);
+	for (int i = 0; i < 3; i++)
+		mooring_poll(&t.m, t.tick);
+	assert(t.m.state == CONNECTED && sent_messages == 1 && sent_message[1] == 1);
+	row(5);
+	mooring_poll(&t.m, t.tick);
+	assert(sent_messages == 3 && sent_message[0] == 0x97 && sent_message[1] == 3);
+	feed("\x93\x11\x01\x10", 4);
+	mooring_poll(&t.m, t.tick);
+	assert(mooring_waiting(&t.m) == 0);
+	mooring_poll(&t.m, t.tick += 30000);
+	assert(sent_messages == 4 && sent_length == 2 && sent_message[1] == 5); /* PING */
+	mooring_poll(&t.m, t.tick += 10000);
+	assert(sent_messages == 4);
+	feed("\x93\x14\xc0\x01", 4);
+	mooring_poll(&t.m, t.tick += 1000);
+	mooring_poll(&t.m, t.tick += 59999);
+	assert(t.m.state == CONNECTED);
+	mooring_poll(&t.m, t.tick += 1);
+	assert(t.m.state == IDLE);
+}
+
+/* The figures of README.md: rows in 4 KiB of ring. */
+static void test_capacity(void)
+{
+	static const struct mooring_channel five[] = {{"a", 0, 0, 0}, {"b", 0, 0, 0}, {"c", 0, 0, 0}, {"d", 0, 0, 0}, {"e", 0, 0, 0}};
+	static const struct mooring_layout tables[] = {{"five", five, 5}, {"wave", wave, 1}};
+	int rows[3] = {0};
+	for (int kind = 0; kind < 3; kind++) {
+		struct mooring_value v[5];
+		int16_t numbers[50] = {0};
+		begin_test(4096);
+		config.layouts = tables;
+		mooring_set_time(&t.m, T0);
+		for (int i = 0; i < 5; i++)
+			v[i] = kind == 0 ? mooring_int(1000 + i) : mooring_float(1.5f);
+		while (kind < 2 ? mooring_append(&t.m, 0, MOORING_NOW, v) : mooring_append_packed(&t.m, 1, MOORING_NOW, 20000, 50, 2, numbers))
+			rows[kind] += kind < 2 ? 1 : 50;
+	}
+	printf("rows in 4 KiB: %d of five int16, %d of five float, %d packed int16\n", rows[0], rows[1], rows[2]);
+	assert(rows[0] == 170 && rows[1] == 120 && rows[2] == 1750);
+}
+
 /* At random: rows, blocks, acks, cuts, lines that stall; and at the end each row
  * that was appended was acknowledged in its place or counted as lost. */
 static void test_anything(uint32_t seed)
@@ -583,6 +647,8 @@ int main(void)
 	test_commands();
 	test_mirror();
 	test_linger();
+	test_messages();
+	test_capacity();
 	for (uint32_t seed = 1; seed <= 200; seed++)
 		test_anything(seed);
 	puts("all passed");
