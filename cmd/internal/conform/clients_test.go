@@ -37,6 +37,7 @@ var programs = []struct {
 	{"Python, asyncio", "examples/python/device_asyncio.py", pythonDevice("device_asyncio.py", "websockets", "msgpack"), 0},
 	{"Python, no asyncio", "examples/python/device_sync.py", pythonDevice("device_sync.py", "websocket", "msgpack"), 0},
 	{"JavaScript, Node", "examples/javascript/device.mjs", nodeDevice, 0},
+	{"JavaScript, browser", "examples/javascript/browser/device.mjs", browserDevice, 8},
 	{"C", "firmware/posix/main.c", cDevice, 0},
 }
 
@@ -46,7 +47,13 @@ var exceptions = []struct {
 	client, rule string
 	state        State
 	why          string
-}{}
+}{
+	{"JavaScript, browser", ruleUnauthorized, Broken, noStatus},
+	{"JavaScript, browser", ruleRetryAfter, Broken, noStatus},
+}
+
+const noStatus = "A browser does not tell a page with which HTTP status a handshake was refused, nor with which headers: " +
+	"401 and 503 look like a broken line to it. So it waits as for class R, longer and longer, up to 10 minutes."
 
 func goDevice(t *testing.T) (command, missing string) {
 	t.Helper()
@@ -78,6 +85,20 @@ func nodeDevice(*testing.T) (command, missing string) {
 		return "", "examples/javascript/node_modules (npm ci --prefix examples/javascript)"
 	}
 	return "node " + root + "/examples/javascript/device.mjs {url} {token} 0.05", ""
+}
+
+// browserDevice needs Chromium as well, which a script starts without a window.
+func browserDevice(t *testing.T) (command, missing string) {
+	t.Helper()
+	if _, missing := nodeDevice(t); missing != "" {
+		return "", missing
+	}
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if browser, err := exec.LookPath(name); err == nil {
+			return "exec node testdata/browser.mjs " + browser + " " + root + "/examples/javascript {url} {token}", ""
+		}
+	}
+	return "", "chromium"
 }
 
 // cDevice is the firmware's client over POSIX sockets.

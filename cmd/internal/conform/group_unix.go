@@ -14,4 +14,7 @@ func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: t
 
 func terminate(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGTERM) }
 
+// groupLives tells whether any process of the group is left.
+func groupLives(p *os.Process) bool { return syscall.Kill(-p.Pid, 0) == nil }
+
 func kill(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) }

@@ -66,11 +66,18 @@ func (p *process) Ended() <-chan struct{} { return p.ended }
 
 func (p *process) Stop() {
 	terminate(p.cmd.Process)
-	timer := time.NewTimer(endPatience)
-	defer timer.Stop()
-	select {
-	case <-p.ended:
-	case <-timer.C:
+	// The shell may end before what it started, which may have to tidy up.
+	limit := time.NewTimer(endPatience)
+	defer limit.Stop()
+	look := time.NewTicker(endPatience / 100)
+	defer look.Stop()
+	for groupLives(p.cmd.Process) {
+		select {
+		case <-look.C:
+			continue
+		case <-limit.C:
+		}
+		break
 	}
 	kill(p.cmd.Process) // what the group still has
 	<-p.ended
