@@ -95,7 +95,11 @@ func browserDevice(t *testing.T) (command, missing string) {
 	}
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if browser, err := exec.LookPath(name); err == nil {
-			return "exec node testdata/browser.mjs " + browser + " " + root + "/examples/javascript {url} {token}", ""
+			//nolint:usetesting // Chromium's last writes may come while a test's folder is being removed
+			profiles, err := os.MkdirTemp("", "mooring-conform-")
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = os.RemoveAll(profiles) })
+			return "TMPDIR=" + profiles + " exec node testdata/browser.mjs " + browser + " " + root + "/examples/javascript {url} {token}", ""
 		}
 	}
 	return "", "chromium"
