@@ -13,6 +13,10 @@
 // there, queues one; the gateway that holds the device hears of it by NOTIFY,
 // marks it as sent, sends it, and records the answer.
 //
+// Presence is the state of a device's newest session; the table itself keeps
+// sessions of a device from overlapping, whoever writes them. FollowPresence
+// tells of every change, on its caller's goroutine.
+//
 // Lifecycle: Open needs a migrated database that can be reached, and starts
 // nine goroutines that the Registry owns: lookups of credentials, openings of
 // sessions, flushes of their progress and of refused handshakes, the listener,

@@ -241,9 +241,10 @@ func (r *Registry) openBatch(ctx context.Context, batch []*opening) bool {
 	results, err := r.insertSessions(ctx, batch)
 	r.health.saw(err, time.Now())
 	var refused *pgconn.PgError
-	if errors.As(err, &refused) && refused.Code == "23503" {
-		// A device was removed between the check and the insertion. The next
-		// check sees it.
+	if errors.As(err, &refused) && (refused.Code == "23503" || refused.Code == "40P01") {
+		// A device was removed between the check and the insertion, which the
+		// next check sees; or another server wrote ends of the same devices'
+		// sessions in another order, and has done so now.
 		results, err = r.insertSessions(ctx, batch)
 	}
 	if err != nil {

@@ -192,6 +192,9 @@ DECLARE
     from_day date := greatest(since, first::date);
     to_day date := least(until, now()::date);
 BEGIN
+    IF first IS NULL THEN
+        RETURN;
+    END IF;
     RETURN QUERY
     SELECT of_device, k.day, coalesce(p.online, interval '0'), k.known,
         round((100 * extract(epoch FROM coalesce(p.online, interval '0')) / nullif(extract(epoch FROM k.known), 0))::numeric, 3),

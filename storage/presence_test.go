@@ -30,6 +30,9 @@ func TestUptime(t *testing.T) {
 	days, err := reader.Uptime(t.Context(), "dev-1", "", "", "UTC")
 	require.NoError(t, err)
 	require.Empty(t, days, "it never connected")
+	days, err = reader.Uptime(t.Context(), "dev-1", "2026-03-01", "2026-03-02", "UTC")
+	require.NoError(t, err)
+	require.Empty(t, days, "it never connected")
 
 	// In a zone whose clocks go forward in between: its 29 March has 23 hours.
 	oslo, err := time.LoadLocation("Europe/Oslo")

@@ -83,7 +83,7 @@ func TestGuideQueries(t *testing.T) {
 	f := newFixture(t, url)
 	fillGuide(t, f)
 	queries := guideQueries(t)
-	require.Len(t, queries, 20)
+	require.Len(t, queries, 24)
 	reader, err := OpenReader(t.Context(), pgtest.ReaderURL(t, url))
 	require.NoError(t, err)
 	defer reader.Close()
@@ -113,6 +113,10 @@ func TestGuideQueries(t *testing.T) {
 		"18": {2, nil},
 		"19": {2, []string{"NOT_FINITE", "send nil for no reading"}},
 		"20": {-1, []string{"station-2"}},
+		"21": {-1, nil},
+		"22": {3, []string{"station-1", "boiler-7"}},
+		"23": {-1, []string{"link", "silent for 46 s"}},
+		"24": {2, []string{"silent for 46 s", "4002"}},
 	}
 	for name, sql := range queries {
 		want, known := expected[name]
