@@ -59,7 +59,7 @@ func (a *Admin) FollowPresence(ctx context.Context, synced func(), changed func(
 	retry := minListenRetry
 	for {
 		heard, err := f.follow(ctx)
-		var refused *refusedByCaller
+		var refused *callerError
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -75,8 +75,8 @@ func (a *Admin) FollowPresence(ctx context.Context, synced func(), changed func(
 	}
 }
 
-// refusedByCaller is an error of changed, which ends the following.
-type refusedByCaller struct{ error }
+// callerError is an error of changed, which ends the following.
+type callerError struct{ error }
 
 // presenceMark is what was last told of a device.
 type presenceMark struct {
@@ -278,7 +278,7 @@ func (f *presenceFollower) call(news []PresenceChange) error {
 		return nil
 	}
 	if err := f.changed(news); err != nil {
-		return &refusedByCaller{err}
+		return &callerError{err}
 	}
 	return nil
 }
