@@ -259,33 +259,37 @@ func TestDevices(t *testing.T) {
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	stage := faults.Start(t, faults.Options{Expect: "example devices answer commands"})
+	mooring := stage.Program("mooring")
 	for _, example := range devices {
 		line := example.line(t)
 		name, token := added(t, stage, example.what+"-")
-		device := start(t, append(line, stage.Server.StreamURL(), token, "5")...)
-		for _, asked := range []struct {
-			name, args, state string
-			status            int
-		}{
-			{"identify", "null", "done", 0},
-			{"set_interval", `{"ms": 50}`, "done", 0},
-			{"set_interval", `{"ms": "soon"}`, "refused", 4},
-			{"set_interval", `[]`, "refused", 4},
-			{"no_such_command", "null", "refused", 3},
-		} {
-			output, err := exec.Command(stage.Program("mooring"), "command", "send", name, asked.name, asked.args,
-				"--wait", "--json", "--ttl", "60s", "--database-url", stage.DatabaseURL).Output()
-			var answers []struct {
-				State  string
-				Status int
+		t.Run(example.what, func(t *testing.T) {
+			t.Parallel()
+			device := start(t, append(line, stage.Server.StreamURL(), token, "2")...)
+			for _, asked := range []struct {
+				name, args, state string
+				status            int
+			}{
+				{"identify", "null", "done", 0},
+				{"set_interval", `{"ms": 50}`, "done", 0},
+				{"set_interval", `{"ms": "soon"}`, "refused", 4},
+				{"set_interval", `[]`, "refused", 4},
+				{"no_such_command", "null", "refused", 3},
+			} {
+				output, err := exec.Command(mooring, "command", "send", name, asked.name, asked.args,
+					"--wait", "--json", "--ttl", "60s", "--database-url", stage.DatabaseURL).Output()
+				var answers []struct {
+					State  string
+					Status int
+				}
+				require.NoError(t, json.Unmarshal(output, &answers), "%s %v", output, err)
+				require.Len(t, answers, 1)
+				require.Equal(t, asked.state, answers[0].State, "%s: %s", asked.name, output)
+				require.Equal(t, asked.status, answers[0].Status, "%s: %s", asked.name, output)
 			}
-			require.NoError(t, json.Unmarshal(output, &answers), "%s: %s %v", example.what, output, err)
-			require.Len(t, answers, 1, example.what)
-			require.Equal(t, asked.state, answers[0].State, "%s %s: %s", example.what, asked.name, output)
-			require.Equal(t, asked.status, answers[0].Status, "%s %s: %s", example.what, asked.name, output)
-		}
-		// It measures as often as it was told: not every 5 s.
-		require.Eventually(t, func() bool { return stored(t, stage, name) >= 20 }, patience, 50*time.Millisecond, example.what)
-		device.end(t)
+			// It measures as often as it was told: not every 2 s.
+			require.Eventually(t, func() bool { return stored(t, stage, name) >= 20 }, patience, 50*time.Millisecond)
+			device.end(t)
+		})
 	}
 }
