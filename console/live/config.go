@@ -60,7 +60,8 @@ const (
 	maxLabels    = 20       // labels in a filter
 	maxName      = 128      // bytes of each of these
 	maxSubscribe = 16 << 10 // bytes of a subscribe message
-	messageBytes = 4 << 10  // a message that has grown past it is sent
+	messageBytes = 4 << 10  // a message that has grown past it is ended
+	writeBytes   = 16 << 10 // messages that have grown past it together are written
 	ringEvents   = 1024     // commands and refusals that are kept
 	ringBytes    = 1 << 20
 	snapshotPart = 500 // devices whose values are loaded at a time

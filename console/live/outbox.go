@@ -38,7 +38,7 @@ func (o *outbox) begin(kind string) ([]byte, error) {
 		*o.buffer, o.start, o.messages = (*o.buffer)[:0], -1, 0
 	}
 	o.close(nil)
-	if len(*o.buffer) >= messageBytes {
+	if len(*o.buffer) >= writeBytes {
 		if err := o.flush(); err != nil {
 			return nil, err
 		}
@@ -97,7 +97,7 @@ func (o *outbox) flush() error {
 
 // release gives the buffer back, unless one large message has made it large.
 func (o *outbox) release() {
-	if o.buffer != nil && cap(*o.buffer) <= 4*messageBytes {
+	if o.buffer != nil && cap(*o.buffer) <= 2*writeBytes {
 		buffers.Put(o.buffer)
 	}
 	o.buffer, o.start = nil, -1

@@ -353,7 +353,7 @@ func (b *bench) written(ctx context.Context) (s Scenario, err error) {
 
 // onDemand are the scenarios that run only when they are named.
 func onDemand() []scenario {
-	list := []scenario{{"storage-server", (*bench).written}}
+	list := []scenario{{"storage-server", (*bench).written}, {"live", (*bench).watched}}
 	for _, q := range questions {
 		list = append(list, scenario{q.name, func(b *bench, ctx context.Context) (Scenario, error) { return b.answer(ctx, q) }})
 	}
