@@ -53,7 +53,7 @@ var exceptions = []struct {
 }
 
 const noStatus = "A browser does not tell a page with which HTTP status a handshake was refused, nor with which headers: " +
-	"401 and 503 look like a broken line to it. So it waits as for class R, longer and longer, up to 10 minutes."
+	"401 and 503 look like a broken line to it. So it waits as for class R (§9.2), longer and longer, up to 10 minutes."
 
 func goDevice(t *testing.T) (command, missing string) {
 	t.Helper()
