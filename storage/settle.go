@@ -31,7 +31,8 @@ func (t *tracker) patience() time.Duration {
 }
 
 // due takes up to settleChunk pairs out of the tracker whose values are to be
-// brought to the database. Pairs that were silent for long leave memory.
+// brought to the database. Pairs that were silent for long leave memory, sooner or
+// later.
 func (t *tracker) due(now time.Time, all bool) []settlement {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -47,8 +48,10 @@ func (t *tracker) due(now time.Time, all bool) []settlement {
 		case !wanted && state.rows == 0 && !marked && state.writing == 0 && silent >= forgetAfter:
 			delete(t.pairs, p)
 			continue
-		case !wanted || len(list) == settleChunk:
+		case !wanted:
 			continue
+		case len(list) == settleChunk:
+			return list // to look at all others for each chunk would be quadratic; the order is chance
 		}
 		s := settlement{pair: p, rows: state.rows, readings: state.readings, upTo: t.marks, since: never}
 		state.readings = nil
