@@ -33,7 +33,7 @@ func TestPiecesOfAStream(t *testing.T) {
 			stream = append(stream, masked(0x80, whole[9:])...)
 			next += 2
 		}
-		random := rand.New(rand.NewPCG(1, uint64(most))) //nolint:gosec // a test's
+		random := rand.New(rand.NewPCG(1, uint64(most)))
 		for rest := stream; len(rest) > 0; {
 			n := min(1+random.IntN(most), len(rest))
 			d.raw(rest[:n])
