@@ -36,6 +36,7 @@ var programs = []struct {
 	{"Go", "examples/go", goDevice, 0},
 	{"Python, asyncio", "examples/python/device_asyncio.py", pythonDevice("device_asyncio.py", "websockets", "msgpack"), 0},
 	{"Python, no asyncio", "examples/python/device_sync.py", pythonDevice("device_sync.py", "websocket", "msgpack"), 0},
+	{"MicroPython, under CPython", "examples/micropython/device.py", pythonDevice("../micropython/host.py", "asyncio"), 0},
 	{"JavaScript, Node", "examples/javascript/device.mjs", nodeDevice, 0},
 	{"JavaScript, browser", "examples/javascript/browser/device.mjs", browserDevice, 8},
 	{"C", "firmware/posix/main.c", cDevice, 0},
