@@ -102,3 +102,16 @@ func TestEncoding(t *testing.T) {
 	require.Equal(t, "null", string(appendNumber(nil, math.NaN())))
 	require.Equal(t, `"t":{"time":"2001-09-09T01:46:40Z","value":null,"text":"a\"b"`, string(appendReading(nil, "t", 1e15, 0, []byte(`a"b`))))
 }
+
+// TestNewestCounts: of two readings the newer one stays, by time and then number.
+func TestNewestCounts(t *testing.T) {
+	t.Parallel()
+	s := slot{channel: "a"}
+	s.bring(100, 5, 1, nil, 1)
+	s.bring(99, 9, 2, nil, 2)
+	s.bring(100, 4, 3, nil, 3)
+	require.Equal(t, uint64(1), s.change, "neither was newer")
+	s.bring(100, 6, 4, nil, 4)
+	require.Equal(t, uint64(4), s.change)
+	require.Contains(t, string(s.encoded), `"value":4`)
+}
