@@ -206,12 +206,19 @@ static void put_byte(struct writer *w, uint32_t byte)
 	put(w, &b, 1);
 }
 
-static void put_fixed(struct writer *w, uint32_t head, uint64_t number, uint32_t bytes)
+/* put_wide is for the few numbers of up to 64 bits. Those of put_fixed have 32, so
+ * that its arguments fit into registers. */
+static void put_wide(struct writer *w, uint32_t bytes, uint64_t number, uint32_t head)
 {
 	uint8_t b[9];
 	b[0] = (uint8_t)head;
 	put_be(b + 1, number, bytes);
 	put(w, b, bytes + 1);
+}
+
+static void put_fixed(struct writer *w, uint32_t head, uint32_t number, uint32_t bytes)
+{
+	put_wide(w, bytes, number, head);
 }
 
 /* put_int takes one byte, or two, three, five, nine. */
@@ -220,11 +227,11 @@ static void put_int(struct writer *w, int64_t number)
 	if (number >= -32 && number < 128)
 		put_byte(w, (uint32_t)number);
 	else if (number == (int16_t)number)
-		put_fixed(w, 0xd1, (uint64_t)number, 2);
+		put_fixed(w, 0xd1, (uint32_t)number, 2);
 	else if (number == (int32_t)number)
-		put_fixed(w, 0xd2, (uint64_t)number, 4);
+		put_fixed(w, 0xd2, (uint32_t)number, 4);
 	else
-		put_fixed(w, 0xd3, (uint64_t)number, 8);
+		put_wide(w, 8, (uint64_t)number, 0xd3);
 }
 
 static void put_string(struct writer *w, const char *text)
@@ -454,13 +461,13 @@ static uint32_t wait_after(struct mooring *m, uint32_t class)
 		wait += doubled(450000, m->failures > 0 ? m->failures : 1, 21600000);
 	else
 		wait += least[class] * 1000u;
-	if (m->link.slot_max > m->link.slot_min) {
-		uint32_t slot = m->link.slot_min + up_to(m, m->link.slot_max - m->link.slot_min);
+	if (m->asked.slot_max > m->asked.slot_min) {
+		uint32_t slot = m->asked.slot_min + up_to(m, m->asked.slot_max - m->asked.slot_min);
 		if ((class == CLASS_RETRY && m->link.progress) || slot > wait)
 			wait = slot;
 	}
-	if (m->link.retry_after > 0) {
-		uint32_t sooner = m->link.retry_after + up_to(m, spread);
+	if (m->asked.retry_after > 0) {
+		uint32_t sooner = m->asked.retry_after + up_to(m, spread);
 		if (sooner > wait)
 			wait = sooner;
 	}
@@ -476,7 +483,7 @@ static void ended(struct mooring *m, uint32_t code, uint32_t close_code)
 		code = m->link.goaway;
 	uint32_t class = class_of(code);
 	m->ended = (uint16_t)code;
-	if (m->state == CONNECTED && since(m, m->link.opened) >= STEADY_MS)
+	if (m->state == CONNECTED && since(m, m->opened) >= STEADY_MS)
 		m->link.progress = true;
 	if (m->link.progress)
 		m->failures = m->faults = 0;
@@ -487,7 +494,7 @@ static void ended(struct mooring *m, uint32_t code, uint32_t close_code)
 			m->faults = 0; /* not in a row */
 		else if (++m->faults >= 2) { /* PROTOCOL 9.4 */
 			m->faults = 0;
-			forget(m, m->link.flight[0] - (uint32_t)m->head_seq, false);
+			forget(m, m->flight[0] - (uint32_t)m->head_seq, false);
 		}
 	}
 	m->send = m->head; /* PROTOCOL 8.3.2 */
@@ -594,10 +601,10 @@ static void acked(struct mooring *m, struct reader *r)
 	}
 	m->link.window = (uint16_t)window;
 	m->rejected += rejected;
-	while (over < m->link.flights && (int32_t)(m->link.flight[over] - end) <= 0)
+	while (over < m->link.flights && (int32_t)(m->flight[over] - end) <= 0)
 		over++;
 	m->link.flights = (uint8_t)(m->link.flights - over);
-	memmove(m->link.flight, m->link.flight + over, m->link.flights * sizeof m->link.flight[0]);
+	memmove(m->flight, m->flight + over, m->link.flights * sizeof m->flight[0]);
 	if (why != 0) {
 		uint32_t held = (uint32_t)m->head_seq + hold;
 		m->hold_rounds = held == m->hold ? (uint8_t)(m->hold_rounds + 1) : 1;
@@ -645,16 +652,16 @@ static void noticed(struct mooring *m, struct reader *r)
 	} else if (kind == 1) {
 		told_time(m, r);
 	} else if (kind == 2) {
-		m->link.gap = capped(r);
+		m->asked.gap = capped(r);
 		uint32_t seconds = capped(r);
-		m->link.gap_until = (uint32_t)m->now + (seconds < DAY_MS / 1000 ? seconds * 1000 : DAY_MS);
+		m->asked.gap_until = (uint32_t)m->now + (seconds < DAY_MS / 1000 ? seconds * 1000 : DAY_MS);
 	} else if (kind == 3) {
 		m->link.goaway = (uint16_t)word(r, REQUIRED);
 		uint32_t grace = capped(r);
-		m->link.slot_min = capped(r);
-		m->link.slot_max = capped(r);
+		m->asked.slot_min = capped(r);
+		m->asked.slot_max = capped(r);
 		m->link.graceful = grace > 0;
-		m->link.until = (uint32_t)m->now + grace + 2000; /* the server's close comes first */
+		m->asked.until = (uint32_t)m->now + grace + 2000; /* the server's close comes first */
 	} else if (kind == 5 || kind == 6) {
 		uint32_t bit = 1u << (word(r, REQUIRED) & 31);
 		if (kind == 6)
@@ -843,7 +850,7 @@ static void connected(struct mooring *m)
 {
 	m->state = CONNECTED;
 	m->connects++;
-	m->link.opened = m->link.heard = m->link.pinged = (uint32_t)m->now;
+	m->opened = m->link.heard = m->pinged = (uint32_t)m->now;
 	m->link.message = 0;
 	m->link.window = 4; /* before WELCOME, PROTOCOL 8.2 */
 }
@@ -1006,7 +1013,7 @@ static void response(struct mooring *m)
 		} else if ((value = after(line, "sec-websocket-accept:")) != NULL) {
 			m->link.accepted = memcmp(value, m->rx, 28) == 0 && value[28] == 0;
 		} else if ((value = after(line, "retry-after:")) != NULL) {
-			m->link.retry_after = decimal(value) * 1000;
+			m->asked.retry_after = decimal(value) * 1000;
 		}
 	}
 	if (got < 0)
@@ -1078,7 +1085,7 @@ static uint32_t fill(struct mooring *m, uint32_t limit, uint32_t *cursor, uint32
 	if (form != ROW) {
 		const uint8_t *values = first + MOORING_BLOCK_HEAD;
 		body -= MOORING_BLOCK_HEAD - HEAD;
-		put_fixed(&w, 0xce, get_be(first + HEAD + 2, 4), 4);
+		put_fixed(&w, 0xce, (uint32_t)get_be(first + HEAD + 2, 4), 4);
 		if (form == REGULAR) {
 			n = (uint32_t)rows_of(first) * m->config->layouts[first[2] & 15].count;
 			put_fixed(&w, 0xdc, n, 2);
@@ -1143,8 +1150,8 @@ static bool data(struct mooring *m, uint32_t *wait)
 	if ((time_of(next) & BY_TICK) != 0 || m->link.flights >= MOORING_WINDOW || m->link.flights >= m->link.window)
 		return false;
 	uint32_t quiet = since(m, m->data_at), pause = 0;
-	if (m->link.gap > quiet && !due(m, m->link.gap_until))
-		pause = m->link.gap - quiet;
+	if (m->asked.gap > quiet && !due(m, m->asked.gap_until))
+		pause = m->asked.gap - quiet;
 	if ((m->link.rejected & bit) == 0 && pause == 0) {
 		if ((m->link.declared & bit) == 0) {
 			length = layout(m, next[2] & 15);
@@ -1164,7 +1171,7 @@ static bool data(struct mooring *m, uint32_t *wait)
 				m->send = cursor;
 				m->sent = sent;
 				m->data_at = (uint32_t)m->now;
-				m->link.flight[m->link.flights++] = (uint32_t)m->head_seq + sent;
+				m->flight[m->link.flights++] = (uint32_t)m->head_seq + sent;
 				message(m, BINARY, length);
 				return true;
 			}
@@ -1199,23 +1206,23 @@ static bool compose(struct mooring *m, uint32_t *wait)
 	if (m->result_waits) {
 		struct writer w = begin(m, 0x93, 4);
 		m->result_waits = false;
-		put_fixed(&w, 0xcf, m->result_id, 8);
+		put_wide(&w, 8, m->result_id, 0xcf);
 		put_fixed(&w, 0xcc, m->result_status, 1);
 		message(m, BINARY, length_of(m, &w));
 		return true;
 	}
 	if (m->link.goaway != 0) {
-		if (due(m, m->link.until) || (m->link.graceful && m->link.flights == 0))
+		if (due(m, m->asked.until) || (m->link.graceful && m->link.flights == 0))
 			leave(m, 1000, m->link.goaway);
-		else if (*wait > m->link.until - (uint32_t)m->now)
-			*wait = m->link.until - (uint32_t)m->now;
+		else if (*wait > m->asked.until - (uint32_t)m->now)
+			*wait = m->asked.until - (uint32_t)m->now;
 		return false;
 	}
 	/* Behind a transport that hides the server's Pings, ours show that it lives. */
 	uint32_t beat = m->heartbeat * 1000u;
-	if (MESSAGES(m) && since(m, m->link.heard) >= beat && since(m, m->link.pinged) >= beat) {
+	if (MESSAGES(m) && since(m, m->link.heard) >= beat && since(m, m->pinged) >= beat) {
 		struct writer w = begin(m, 0x91, 5);
-		m->link.pinged = (uint32_t)m->now;
+		m->pinged = (uint32_t)m->now;
 		message(m, BINARY, length_of(m, &w));
 		return true;
 	}
@@ -1285,8 +1292,9 @@ uint32_t mooring_poll(struct mooring *m, uint32_t tick)
 	m->now += tick - (uint32_t)m->now;
 	if (m->state == IDLE && due(m, m->wake)) {
 		memset(&m->link, 0, sizeof m->link);
+		memset(&m->asked, 0, sizeof m->asked);
 		m->state = OPENING;
-		m->link.opened = (uint32_t)m->now;
+		m->opened = (uint32_t)m->now;
 	}
 	if (m->state == OPENING) {
 		int result = config->open(config->context);
@@ -1307,7 +1315,7 @@ uint32_t mooring_poll(struct mooring *m, uint32_t tick)
 #endif
 	if ((m->state == OPENING || m->state == UPGRADING)) {
 		wait = 20;
-		if (since(m, m->link.opened) >= CONNECT_MS)
+		if (since(m, m->opened) >= CONNECT_MS)
 			ended(m, 0, 0);
 	}
 	if (m->state == CONNECTED)
