@@ -93,7 +93,7 @@ func (d *deviceEnableCommand) Run(ctx context.Context, out *console) error {
 		if err := admin.Enable(ctx, d.Name); err != nil {
 			return err
 		}
-		return out.changed(d.JSON, d.Name, "enabled", "%s may connect again. It tries by itself within 15 minutes or more.")
+		return out.changed(d.JSON, d.Name, "enabled", "%s may connect again. It tries by itself, 15 minutes or more after it was turned away.")
 	})
 }
 
