@@ -5,11 +5,18 @@ const fine = [0, 1, 2, 3, 4].map((digits) => new Intl.NumberFormat("en", { maxim
 
 export const count = (value) => whole.format(value);
 
-// value writes a reading with about four digits that mean something.
+const large = [[1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"]];
+
+// value writes a reading with about four digits that mean something. Large ones
+// have a prefix instead of an exponent, which the axes have no room for.
 export function value(number) {
   if (number === null || number === undefined) return "–";
   const size = Math.abs(number);
   if (Number.isInteger(number) && size < 1e7) return whole.format(number);
+  if (size >= 1e7 && size < 1e18) {
+    const [unit, prefix] = large.find(([unit]) => size >= unit);
+    return value(number / unit) + " " + prefix;
+  }
   if (size !== 0 && (size >= 1e7 || size < 1e-3)) return number.toExponential(2);
   return fine[size >= 1000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3].format(number);
 }
