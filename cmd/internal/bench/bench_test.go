@@ -33,6 +33,7 @@ var promised = map[string][]string{
 	"growth":     {"ratio_most_devices", "ratio_stored_rows", "most_devices", "stored_rows"},
 	"duplicates": {"ratio_1pct", "ratio_100pct"},
 	"storage":    {"bytes_per_reading_1", "bytes_per_reading_5", "bytes_per_reading_10"},
+	"live":       {"ratio_reading", "ratio_still", "ratio_alone_least", "viewers_cores_reading", "steady_ratio", "ack_p99_ms_steady_reading"},
 }
 
 // TestScenarios runs every scenario, tiny, and holds what is printed against
@@ -40,6 +41,7 @@ var promised = map[string][]string{
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	report, err := Run(t.Context(), Config{
+		Scenarios: append(Scenarios(), "live"), Viewers: 5,
 		For: 300 * time.Millisecond, Rounds: 1, Devices: 10, OneRowDevices: 20, SteadyDevices: 20, SteadyRate: 2000,
 		Connections: 30, IdleFor: 300 * time.Millisecond, Growth: []int{5, 40}, GrowthWarm: 100 * time.Millisecond, PerServer: 25, StoredRows: 22_000, StorageRows: 20_000,
 		Quiet: time.Millisecond, Errors: t.Output(),
@@ -66,6 +68,8 @@ func TestScenarios(t *testing.T) {
 	require.Positive(t, read.Scenarios["storm"]["seconds_until_all_acked"])
 	require.Zero(t, read.Scenarios["idle"]["lost"])
 	require.InDelta(t, 2000, read.Scenarios["steady"]["rows_per_s"], 1000)
+	require.Positive(t, read.Scenarios["live"]["ratio_reading"])
+	require.Positive(t, read.Scenarios["live"]["ack_p99_ms_steady_reading"])
 	require.Zero(t, read.Scenarios["duplicates"]["stored_100pct"], "a retransmission was stored")
 	require.NotContains(t, read.Scenarios["growth"], "ratio_50m_rows", "a name that says more than was done")
 

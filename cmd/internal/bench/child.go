@@ -39,7 +39,9 @@ type order struct {
 	Heartbeat   time.Duration
 	Connections int
 	Gateway     string
-	Generation  *generation // no server, but devices
+	Resume      time.Duration // --live-resume; 0: the default
+	Generation  *generation   // no server, but devices
+	Audition    *audition     // no server, but viewers
 }
 
 // longestOrder has room for the tokens of a large fleet.
@@ -80,6 +82,9 @@ func serveChild(ctx context.Context, in io.Reader, out io.Writer) error {
 	if told.Generation != nil {
 		return generate(ctx, told.Generation, lines, out)
 	}
+	if told.Audition != nil {
+		return attend(ctx, told.Audition, lines, out)
+	}
 	stop, addresses, err := startServer(ctx, &told)
 	if err != nil {
 		return err
@@ -112,7 +117,7 @@ func startServer(ctx context.Context, told *order) (stop func() error, addresses
 		Location: app.Location{DatabaseURL: told.DatabaseURL}, Listen: "127.0.0.1:0", Gateway: told.Gateway,
 		Doors:   app.Doors{AdminListen: "127.0.0.1:0"},
 		Writers: told.Writers, Linger: app.Span(told.Linger), Heartbeat: app.Span(told.Heartbeat),
-		MaxConnections: told.Connections, Grace: app.Span(100 * time.Millisecond),
+		MaxConnections: told.Connections, Live: app.Live{LiveResume: app.Span(told.Resume)}, Grace: app.Span(100 * time.Millisecond),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err := server.Start(ctx); err != nil {
@@ -178,7 +183,7 @@ func startChild(ctx context.Context, told order, stderr io.Writer) (*child, erro
 	// It ends with its standard input, so that it can stop in good order.
 	command := exec.CommandContext(context.WithoutCancel(ctx), program) //nolint:gosec // this program itself
 	command.Env = append(os.Environ(), childVariable+"=1")
-	if told.Generation != nil {
+	if told.Generation != nil || told.Audition != nil {
 		command.Env = append(command.Env, "GOMAXPROCS=1", // there may be several
 			"GOGC="+strconv.Itoa(generatorGarbage))
 	}

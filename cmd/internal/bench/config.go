@@ -16,7 +16,8 @@ type Config struct {
 	// For is how long each phase with load is measured. Defaults to 6 s.
 	For time.Duration
 	// Rounds is how often saturate and its ceilings are measured in turn, so
-	// that what else the machine does meets both. Defaults to 2.
+	// that what else the machine does meets both; live has one more, of phases
+	// a third as long. Defaults to 2.
 	Rounds int
 	// Devices send frames of ten rows in saturate and duplicates. Defaults to 200.
 	Devices int
@@ -25,6 +26,8 @@ type Config struct {
 	// SteadyDevices and SteadyRate, rows a second of all, are the load of steady.
 	// Default to 1,000 and 100,000.
 	SteadyDevices, SteadyRate int
+	// Viewers look on in live. Defaults to 1,000, as the server lets.
+	Viewers int
 	// Connections of idle and storm. Defaults to what the limit of open files
 	// allows, 25,000 at most: ports of one address are scarce.
 	Connections int
@@ -124,6 +127,7 @@ func (c Config) withDefaults() (Config, error) {
 	orDefault(&c.OneRowDevices, 2000)
 	orDefault(&c.SteadyDevices, 1000)
 	orDefault(&c.SteadyRate, 100_000)
+	orDefault(&c.Viewers, 1000)
 	orDefault(&c.Connections, min(most, mostConnections))
 	orDefault(&c.IdleFor, 15*time.Second)
 	if len(c.Growth) == 0 {

@@ -48,7 +48,7 @@ func (b *bench) steady(ctx context.Context) (s Scenario, err error) {
 	if err := connect(ctx, fleet, server.address, introduction(tenRows)); err != nil {
 		return s, errors.Join(err, l.end())
 	}
-	p := &pacer{load: l, latency: hdrhistogram.New(1, time.Minute.Microseconds(), 3)}
+	p := &pacer{load: l, latency: newLatency()}
 	p.start(b.cfg.SteadyRate)
 	if err := l.warm(ctx, min(warmUp, b.cfg.For/3)); err != nil {
 		p.stop()
@@ -101,6 +101,20 @@ func (p *pacer) start(rate int) {
 		p.load.running.Go(func() { p.read(fleet[i]) })
 	}
 	p.running.Go(func() { p.send(fleet, float64(rate)/float64(p.load.template.rows)) })
+}
+
+// restart gives the latencies of acks since it was last called, or since start.
+func (p *pacer) restart() *hdrhistogram.Histogram {
+	p.measuring.Store(true)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	latency := p.latency
+	p.latency = newLatency()
+	return latency
+}
+
+func newLatency() *hdrhistogram.Histogram {
+	return hdrhistogram.New(1, time.Minute.Microseconds(), 3)
 }
 
 func (p *pacer) stop() {
