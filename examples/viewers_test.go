@@ -61,8 +61,8 @@ func TestPythonViewer(t *testing.T) {
 	require.NotContains(t, viewer.output.String(), other)
 
 	refused := start(t, interpreter, "-Bu", "python/viewer.py", liveURL(stage, "ws"), "mru_nonsense")
-	require.Error(t, <-refused.ended)
-	refused.ended <- nil
+	<-refused.over
+	require.Error(t, refused.err)
 	require.Contains(t, refused.output.String(), "401")
 }
 
