@@ -31,7 +31,9 @@ enum { TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 }; /* RFC 6455 5.2 *
 
 /* --- Numbers as bytes, most significant first ------------------------------ */
 
-static void put_be(uint8_t *at, uint64_t number, uint32_t bytes)
+/* The 64-bit number is the third argument, and not the second: so it comes to lie
+ * in the registers 2 and 3, and nothing on the stack. */
+static void put_be(uint8_t *at, uint32_t bytes, uint64_t number)
 {
 	while (bytes > 0) {
 		at[--bytes] = (uint8_t)number;
@@ -175,7 +177,7 @@ static uint8_t *reserve(struct mooring *m, uint32_t length, uint32_t rows)
 	if (gap > 0) {
 		memset(to, 0, HEAD);
 		to[2] = GAP << 4;
-		put_be(to + 5, m->gap, 4);
+		put_be(to + 5, 4, m->gap);
 		m->gap = 0;
 		added(m, to);
 		to += HEAD;
@@ -212,7 +214,7 @@ static void put_wide(struct writer *w, uint32_t bytes, uint64_t number, uint32_t
 {
 	uint8_t b[9];
 	b[0] = (uint8_t)head;
-	put_be(b + 1, number, bytes);
+	put_be(b + 1, bytes, number);
 	put(w, b, bytes + 1);
 }
 
@@ -413,7 +415,7 @@ static void learn(struct mooring *m, uint64_t time)
 	for (uint32_t left = m->records; left > 0; left--) {
 		uint8_t *here = at(m, &cursor);
 		if ((here[3] & 0x80) != 0) {
-			put_be(here + 3, (time_of(here) & ~BY_TICK) + m->offset, 6);
+			put_be(here + 3, 6, (time_of(here) & ~BY_TICK) + m->offset);
 			keep(m, seq, here);
 		}
 		seq += pass(m, &cursor);
@@ -518,11 +520,11 @@ static void message(struct mooring *m, uint8_t opcode, uint32_t length)
 	uint32_t from = WS_HEAD;
 	if (!MESSAGES(m)) {
 		uint8_t *mask = m->frame + WS_HEAD - 4, *payload = m->frame + WS_HEAD;
-		put_be(mask, m->config->random(m->config->context), 4);
+		put_be(mask, 4, m->config->random(m->config->context));
 		for (uint32_t i = 0; i < length; i++)
 			payload[i] ^= mask[i & 3];
 		if (length > 125) {
-			put_be(m->frame + 2, length, 2);
+			put_be(m->frame + 2, 2, length);
 			from = 0;
 			m->frame[1] = 0x80 | 126;
 		} else {
@@ -557,7 +559,7 @@ static bool flush(struct mooring *m)
 static void leave(struct mooring *m, uint32_t code, uint32_t why)
 {
 	if (m->state == CONNECTED && !MESSAGES(m) && !sending(m)) {
-		put_be(m->frame + WS_HEAD, code, 2);
+		put_be(m->frame + WS_HEAD, 2, code);
 		message(m, CLOSE, 2);
 		if (!flush(m))
 			return;
@@ -566,6 +568,16 @@ static void leave(struct mooring *m, uint32_t code, uint32_t why)
 }
 
 /* --- Frames of the server --------------------------------------------------------- */
+
+/* rows_before says how many of the rows that were sent, from the oldest on, have
+ * a number below seq. */
+static uint32_t rows_before(const struct mooring *m, uint64_t seq)
+{
+	if (seq < m->head_seq)
+		return 0;
+	seq -= m->head_seq;
+	return seq < m->sent ? (uint32_t)seq : m->sent;
+}
 
 /* acked is PROTOCOL 6.2. Rows refused with a code from 64 on may be taken later,
  * but on another connection (PROTOCOL 7.2): they are kept, and so is what is
@@ -577,8 +589,7 @@ static void acked(struct mooring *m, struct reader *r)
 	uint32_t window = word(r, REQUIRED), rejected = small(r, 0, UINT32_MAX), why = 0;
 	if (r->bad)
 		return;
-	/* rows from the oldest on; no ACK covers what was not sent */
-	uint32_t settled = next < m->head_seq ? 0 : next - m->head_seq > m->sent ? m->sent : (uint32_t)(next - m->head_seq);
+	uint32_t settled = rows_before(m, next); /* no ACK covers what was not sent */
 	uint32_t hold = settled, end = (uint32_t)m->head_seq + settled, over = 0;
 	if (r->left > 0 && *r->at != 0xc0) {
 		open_array(r);
@@ -589,9 +600,9 @@ static void acked(struct mooring *m, struct reader *r)
 			uint32_t channel = small(r, REQUIRED, REQUIRED), code = word(r, REQUIRED);
 			if (r->bad)
 				return;
-			uint32_t from = seq < m->head_seq ? 0 : (uint32_t)(seq - m->head_seq);
+			uint32_t from = rows_before(m, seq);
 			if (code >= 64 && channel == REQUIRED && m->link.rejected == 0 &&
-			    from < hold && seq + n > m->head_seq) {
+			    from < hold && rows_before(m, seq + n) > 0) {
 				hold = from;
 				why = code == 65 ? 4103 : 1000;
 			} else if (m->config->refused != NULL) {
@@ -923,7 +934,7 @@ static void acceptance(uint8_t *to, const uint8_t *key)
 	w[15] = 60 * 8;
 	sha1_block(h, w);
 	for (uint32_t i = 0; i < 5; i++)
-		put_be(text + 4 * i, h[i], 4);
+		put_be(text + 4 * i, 4, h[i]);
 	base64(to, text, 20);
 }
 
@@ -937,7 +948,7 @@ static uint32_t request(struct mooring *m)
 	struct writer w = {m->frame, m->frame + m->frame_size};
 	uint8_t nonce[16], key[24];
 	for (uint32_t i = 0; i < 16; i += 4)
-		put_be(nonce + i, config->random(config->context), 4);
+		put_be(nonce + i, 4, config->random(config->context));
 	base64(key, nonce, 16);
 	acceptance(m->rx, key);
 	put_text(&w, "GET ");
@@ -1123,8 +1134,8 @@ static uint32_t fill(struct mooring *m, uint32_t limit, uint32_t *cursor, uint32
 		time = time_of(row);
 		*sent += pass(m, cursor);
 	}
-	put_be(count + 1, n, 2);
-	put_be(elements + 1, n * width, 2);
+	put_be(count + 1, 2, n);
+	put_be(elements + 1, 2, n * width);
 	return length_of(m, &w);
 }
 
@@ -1329,27 +1340,27 @@ uint32_t mooring_poll(struct mooring *m, uint32_t tick)
 static bool append(struct mooring *m, uint32_t kind, uint64_t time, uint32_t n, uint32_t step, const void *data)
 {
 	const struct mooring_value *values = data;
-	uint32_t form = kind >> 4, index = kind & 15, count = 0, length;
-	if (index < m->config->layout_count)
-		count = n * m->config->layouts[index].count;
+	static const uint8_t widths[] = {5, 5, 2, 4, 4}; /* of a value, at most: what is not needed is not taken */
+	uint32_t form = kind >> 4, index = kind & 15, count = 0, length = m->size + 1; /* more than there is */
 	uint32_t head = form == ROW ? HEAD : MOORING_BLOCK_HEAD;
-	length = head + (form == 2 ? 2 : form == ROW ? 5 : 4) * count;
-	if (form <= REGULAR) { /* at most: what is not needed is not taken */
-		length = head + 5 * count;
-		for (uint32_t i = 0; i < count; i++)
+	if (form < sizeof widths && index < m->config->layout_count)
+		count = n * m->config->layouts[index].count;
+	if (count > 0) {
+		uint32_t most = head + widths[form] * count;
+		for (uint32_t i = 0; i < count && form <= REGULAR; i++)
 			if (values[i].type == 4)
-				length += (uint32_t)strlen(values[i].as.text);
+				most += (uint32_t)strlen(values[i].as.text);
+		if (most + 48 <= m->frame_size) /* else no frame could hold it */
+			length = most;
 	}
-	if (count == 0 || form > 4 || length + 48 > m->frame_size)
-		length = m->size + 1; /* no frame could hold it */
 	uint8_t *to = reserve(m, length, n);
 	if (to == NULL)
 		return false;
 	to[2] = (uint8_t)kind;
-	put_be(to + 3, time != MOORING_NOW ? time & ~BY_TICK : m->clock ? m->now + m->offset : m->now | BY_TICK, 6);
+	put_be(to + 3, 6, time != MOORING_NOW ? time & ~BY_TICK : m->clock ? m->now + m->offset : m->now | BY_TICK);
 	if (form != ROW) {
-		put_be(to + HEAD, n, 2);
-		put_be(to + HEAD + 2, step, 4);
+		put_be(to + HEAD, 2, n);
+		put_be(to + HEAD + 2, 4, step);
 	}
 	struct writer w = {to + head, to + length};
 	if (form <= REGULAR) {
@@ -1358,7 +1369,7 @@ static bool append(struct mooring *m, uint32_t kind, uint64_t time, uint32_t n, 
 	} else {
 		put(&w, data, length - head);
 	}
-	put_be(to, (uint32_t)(w.at - to) - HEAD, 2);
+	put_be(to, 2, (uint32_t)(w.at - to) - HEAD);
 	added(m, to);
 	return true;
 }

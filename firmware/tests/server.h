@@ -160,7 +160,7 @@ static void welcome(void)
 {
 	uint64_t now = T0 + t.tick;
 	uint8_t bytes[] = {0x98, 16, 0xcf, 0, 0, 0, 0, 0, 0, 0, 0, 42, 30, 0xcd, 0x40, 0, 16, 5, 0xc0};
-	put_be(bytes + 3, now, 8);
+	put_be(bytes + 3, 8, now);
 	feed_ws(0x82, bytes, sizeof bytes);
 }
 
