@@ -16,6 +16,14 @@
 #define MESSAGES(m) true
 #endif
 
+/* OUT_OF_LINE keeps a function from being copied into its caller, where at -Os that
+ * was measured to take more code: it runs out of the registers of a Cortex-M0+. */
+#ifdef __GNUC__
+#define OUT_OF_LINE __attribute__((noinline))
+#else
+#define OUT_OF_LINE
+#endif
+
 enum { IDLE, OPENING, UPGRADING, CONNECTED, STOPPED };
 
 enum { CLASS_RETRY, CLASS_LATER, CLASS_FAULT, CLASS_TERMINAL };
@@ -243,8 +251,10 @@ static void put_string(struct writer *w, const char *text)
 		return;
 	}
 	uint32_t length = (uint32_t)strlen(text);
-	put_fixed(w, 0xd9, length < 255 ? length : 255, 1);
-	put(w, text, length < 255 ? length : 255);
+	if (length > 255)
+		length = 255;
+	put_fixed(w, 0xd9, length, 1);
+	put(w, text, length);
 }
 
 static void put_value(struct writer *w, const struct mooring_value *value)
@@ -273,11 +283,11 @@ static void put_value(struct writer *w, const struct mooring_value *value)
 /* --- MessagePack in ---------------------------------------------------------- */
 
 /* A reader of one frame. left counts the elements that the array still has. Once
- * bad it reads zeros. */
+ * bad it reads zeros. (bad is a word since a Cortex-M0+ has no loads and stores of
+ * bytes on the stack.) */
 struct reader {
 	const uint8_t *at, *end;
-	uint32_t left;
-	bool bad;
+	uint32_t left, bad;
 };
 
 static const uint8_t *take(struct reader *r, uint32_t length)
@@ -323,6 +333,13 @@ static uint32_t small(struct reader *r, uint32_t otherwise, uint32_t most)
 	if (is > most)
 		r->bad = true;
 	return (uint32_t)is;
+}
+
+static uint64_t required(struct reader *r)
+{
+	uint64_t is = ABSENT;
+	big(r, &is);
+	return is;
 }
 
 #define REQUIRED UINT32_MAX
@@ -446,7 +463,7 @@ static uint32_t class_of(uint32_t code)
 	return code < 16383 ? *entry & 3 : CLASS_LATER;
 }
 
-static uint32_t doubled(uint32_t base, uint32_t times, uint32_t limit)
+OUT_OF_LINE static uint32_t doubled(uint32_t base, uint32_t times, uint32_t limit)
 {
 	while (times-- > 0 && base < limit)
 		base *= 2;
@@ -584,8 +601,7 @@ static uint32_t rows_before(const struct mooring *m, uint64_t seq)
  * behind them, and we come back; three times, then they count as refused. */
 static void acked(struct mooring *m, struct reader *r)
 {
-	uint64_t next = ABSENT;
-	big(r, &next);
+	uint64_t next = required(r);
 	uint32_t window = word(r, REQUIRED), rejected = small(r, 0, UINT32_MAX), why = 0;
 	if (r->bad)
 		return;
@@ -594,8 +610,7 @@ static void acked(struct mooring *m, struct reader *r)
 	if (r->left > 0 && *r->at != 0xc0) {
 		open_array(r);
 		while (r->left > 0 && !r->bad) {
-			uint64_t seq = ABSENT;
-			big(r, &seq);
+			uint64_t seq = required(r);
 			uint32_t n = small(r, REQUIRED, REQUIRED - 1);
 			uint32_t channel = small(r, REQUIRED, REQUIRED), code = word(r, REQUIRED);
 			if (r->bad)
@@ -649,8 +664,7 @@ static void parameters(struct mooring *m, struct reader *r)
 /* told_time takes the server's clock, unless ours is better. */
 static void told_time(struct mooring *m, struct reader *r)
 {
-	uint64_t time = ABSENT;
-	big(r, &time);
+	uint64_t time = required(r);
 	if (!r->bad && !m->own_clock)
 		learn(m, time);
 }
@@ -689,8 +703,7 @@ static bool commanded(struct mooring *m, struct reader *r)
 	uint32_t status = MOORING_UNKNOWN;
 	if (m->result_waits)
 		return false;
-	command.id = ABSENT;
-	big(r, &command.id);
+	command.id = required(r);
 	const uint8_t *from = r->at;
 	if (r->left == 0 || (*from >> 5 != 5 && *from != 0xd9 && *from != 0xda))
 		r->bad = true;
@@ -721,16 +734,20 @@ static bool commanded(struct mooring *m, struct reader *r)
 /* frame handles the whole message in m->rx. False: later. */
 static bool frame(struct mooring *m)
 {
-	struct reader r = {m->rx, m->rx + m->link.message, 0, false}, rest;
+	struct reader r = {m->rx, m->rx + m->link.message, 0, 0};
 	uint32_t fault = 4200, type;
 	open_array(&r);
 	type = small(&r, REQUIRED, 127);
 	if (!r.bad && type >= 32)
 		return true;
-	rest = r;
-	while (rest.left > 0 && !rest.bad)
-		skip(&rest);
-	r.bad = rest.bad || rest.at != rest.end;
+	const uint8_t *from = r.at;
+	uint32_t left = r.left;
+	while (r.left > 0 && !r.bad) /* first, whether it is whole */
+		skip(&r);
+	if (r.at != r.end)
+		r.bad = true;
+	r.at = from;
+	r.left = left;
 	if (!r.bad) {
 		if (type == 17) {
 			acked(m, &r);
@@ -1048,6 +1065,8 @@ static uint32_t length_of(const struct mooring *m, const struct writer *w)
 	return w->at == NULL ? UINT32_MAX : (uint32_t)(w->at - m->frame - WS_HEAD);
 }
 
+static void finished(struct mooring *m, const struct writer *w) { message(m, BINARY, length_of(m, w)); }
+
 static void hello(struct mooring *m)
 {
 	struct writer w = begin(m, 0x96, 1);
@@ -1056,7 +1075,7 @@ static void hello(struct mooring *m)
 	put_fixed(&w, 0xcd, MOORING_RX, 2);
 	put_string(&w, m->config->model);
 	put_string(&w, m->config->firmware);
-	message(m, BINARY, length_of(m, &w));
+	finished(m, &w);
 }
 
 /* layout writes a LAYOUT and gives its length; UINT32_MAX: it does not fit. */
@@ -1080,7 +1099,7 @@ static uint32_t layout(struct mooring *m, uint32_t index)
 
 /* fill writes DATA from the send cursor and moves that behind it; UINT32_MAX:
  * not even one record fits. full says that no more would have. */
-static uint32_t fill(struct mooring *m, uint32_t limit, uint32_t *cursor, uint32_t *sent, bool *full)
+OUT_OF_LINE static uint32_t fill(struct mooring *m, uint32_t limit, uint32_t *cursor, uint32_t *sent, bool *full)
 {
 	uint8_t *first = at(m, cursor);
 	uint64_t time = time_of(first);
@@ -1219,7 +1238,7 @@ static bool compose(struct mooring *m, uint32_t *wait)
 		m->result_waits = false;
 		put_wide(&w, 8, m->result_id, 0xcf);
 		put_fixed(&w, 0xcc, m->result_status, 1);
-		message(m, BINARY, length_of(m, &w));
+		finished(m, &w);
 		return true;
 	}
 	if (m->link.goaway != 0) {
@@ -1234,7 +1253,7 @@ static bool compose(struct mooring *m, uint32_t *wait)
 	if (MESSAGES(m) && since(m, m->link.heard) >= beat && since(m, m->pinged) >= beat) {
 		struct writer w = begin(m, 0x91, 5);
 		m->pinged = (uint32_t)m->now;
-		message(m, BINARY, length_of(m, &w));
+		finished(m, &w);
 		return true;
 	}
 	return data(m, wait);
