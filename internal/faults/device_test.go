@@ -20,6 +20,7 @@ func TestFaultDevicesHeavy(t *testing.T) {
 	s := faults.Start(t, faults.Options{
 		Expect: "devices that reboot, cut, trickle, leap in time, send again, connect twice and say every bad thing PROTOCOL §11 lists " +
 			"get the answers it states, and no row is lost, doubled or changed",
+		Refusals: true,
 	})
 	load := s.Load(faults.LoadOptions{Devices: 40, Rate: 2000, Channels: 8, Faults: "heavy"})
 	load.AwaitAcked(20_000)
@@ -129,6 +130,7 @@ func TestFaultDevicesLayoutsChange(t *testing.T) {
 	s := faults.Start(t, faults.Options{
 		Expect: "a layout's number declared anew within a connection stands for the new content from then on: " +
 			"every row is stored under the channels it was sent with; a refused declaration refuses its rows alone",
+		Refusals: true,
 	})
 	load := s.Load(faults.LoadOptions{Devices: 20, Rate: 1000})
 	load.AwaitAcked(500)
@@ -175,6 +177,7 @@ func TestFaultDevicesPoison(t *testing.T) {
 	s := faults.Start(t, faults.Options{
 		Expect: "of devices of whose rows every tenth must be refused, by the server or by PostgreSQL itself, " +
 			"the others are stored and the refused ones named; devices beside them are not held up",
+		Refusals: true,
 	})
 	// An operator's constraint, of which the server knows nothing.
 	device := credentials(t, s.AddDevices("poison-", 1))[0]

@@ -36,6 +36,9 @@ type Options struct {
 	Seed uint64
 	// RowsGo says that stored rows are removed, as by retention.
 	RowsGo bool
+	// Refusals says that rows are refused and nothing dies: the log of refusals
+	// must have them all, but for devices that reach its limit.
+	Refusals bool
 	// LacksMemory says that a server may die of a lack of memory.
 	LacksMemory bool
 	// Plain runs servers without the race detector whatever the tests do.
@@ -187,10 +190,11 @@ type Verdict struct {
 	} `json:"problems"`
 }
 
-// Verdict stops every load, compares its ledger with the database, and fails the
-// test unless nothing is missing, doubled or wrong, something was acknowledged,
-// and no server reported a race or a panic. The scenario's row goes into the
-// suite's table.
+// Verdict stops every load, and then every server, so that all books are closed;
+// it compares ledgers and books with the database, and fails the test unless
+// nothing is missing, doubled or wrong, something was acknowledged, the books
+// balance, and no server reported a race or a panic. The scenario's row goes into
+// the suite's table.
 func (s *Stage) Verdict() Verdict {
 	s.tb.Helper()
 	total := Verdict{Clean: true}
@@ -224,7 +228,9 @@ func (s *Stage) Verdict() Verdict {
 	if total.Acked == 0 {
 		s.tb.Error("nothing was acknowledged, so nothing was tested")
 	}
+	s.closeBooks()
 	s.audit()
+	s.compareBooks()
 	var peak int64
 	for _, server := range s.servers {
 		peak = max(peak, server.Peak())
