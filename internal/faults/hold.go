@@ -3,10 +3,13 @@
 package faults
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Hold keeps transactions that store rows at one point of their way.
@@ -127,11 +130,29 @@ func (s *Stage) TerminateBackends(pids []string) {
 // WriterBackends are the process ids of the backends that servers write through.
 func (s *Stage) WriterBackends() []string {
 	s.tb.Helper()
-	var pids []string
-	for _, row := range s.SQL("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'mooring writer%'") {
-		pids = append(pids, row[0])
+	pids, err := s.TryWriterBackends()
+	if err != nil {
+		s.tb.Fatal(err)
 	}
 	return pids
+}
+
+// TryWriterBackends is WriterBackends while PostgreSQL may be away.
+func (s *Stage) TryWriterBackends() ([]string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), sqlTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.SuperURL)
+	if err != nil {
+		return nil, fmt.Errorf("faults: %w", err)
+	}
+	c := &Connection{stage: s, conn: conn}
+	defer c.Close()
+	rows, err := c.Query("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'mooring writer%'")
+	var pids []string
+	for _, row := range rows {
+		pids = append(pids, row[0])
+	}
+	return pids, err
 }
 
 // StoredRows counts the rows in the database.
