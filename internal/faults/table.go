@@ -142,7 +142,7 @@ func divide(rows []Row) (soaks, others []Row) {
 // conditions says under which a table came about.
 func conditions(rows []Row) string {
 	race := "without the race detector"
-	if withRace && !rows[0].Plain {
+	if slices.ContainsFunc(rows, func(r Row) bool { return !r.Plain }) {
 		race = "with the race detector"
 	}
 	took := time.Duration(0)
