@@ -30,7 +30,7 @@ type Config struct {
 	// 10,000.
 	MaxDevices int
 	// MaxValues is the number of channels of all watched devices together, about
-	// 300 bytes each, however many viewers there are. Defaults to 500,000.
+	// 350 bytes each, however many viewers there are. Defaults to 500,000.
 	MaxValues int
 	// Heartbeat is the silence after which a viewer is sent a sign of life, and
 	// twice that the silence after which one that must answer is given up.
@@ -61,7 +61,7 @@ const (
 	maxName      = 128      // bytes of each of these
 	maxSubscribe = 16 << 10 // bytes of a subscribe message
 	messageBytes = 4 << 10  // a message that has grown past it is ended
-	writeBytes   = 16 << 10 // messages that have grown past it together are written
+	writeBytes   = 48 << 10 // messages that have grown past it together are written
 	ringEvents   = 1024     // commands and refusals that are kept
 	ringBytes    = 1 << 20
 	snapshotPart = 500 // devices whose values are loaded at a time

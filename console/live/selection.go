@@ -122,7 +122,7 @@ func (h *Hub) release(s *selection) {
 		if s.readings {
 			if e.readers--; e.readers == 0 {
 				h.values -= len(e.slots)
-				e.slots, e.byLayout, e.loaded, e.from = nil, nil, false, 0 // rows goes on: viewers have counted
+				e.slots, e.byLayout, e.whole, e.loaded, e.from = nil, nil, nil, false, 0 // rows goes on: viewers have counted
 				e.mark = storage.Mark{Device: e.id, Time: storage.NothingKnown}
 			}
 		}
@@ -210,6 +210,7 @@ func (h *Hub) load(ctx context.Context, list []*entry) error {
 			text = []byte(*r.Text)
 		}
 		s.bring(r.Time, 0, r.Value, text, e.from)
+		e.whole = e.whole[:0]
 		if r.Time > e.mark.Time {
 			e.mark.Time, e.mark.Seq = r.Time, 0
 		}

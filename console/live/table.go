@@ -30,6 +30,7 @@ type entry struct {
 	readings uint64 // the change that brought the newest of slots
 	slots    []*slot
 	byLayout map[int32][]*slot // by position; nil: no room was left
+	whole    []byte            // all of slots, if readings brought all of them; else empty
 	mark     storage.Mark      // of the newest reading
 	remote   time.Time         // until then another server may have rows of it
 }
@@ -119,7 +120,32 @@ func (h *Hub) merge(news *storage.News, change uint64) bool {
 	}
 	e.rows += uint64(news.Rows)
 	e.readings = change
+	e.join(change)
 	return true
+}
+
+// join encodes all channels as one piece if a change brought them all, as that of
+// a device with one layout does: then most viewers are told them all, and copy
+// one piece instead of one for each channel (decision 079).
+func (e *entry) join(change uint64) {
+	e.whole = e.whole[:0]
+	size := 0
+	for _, s := range e.slots {
+		if s.change != change {
+			return
+		}
+		size += len(s.encoded)
+	}
+	if size > messageBytes {
+		return
+	}
+	for i, s := range e.slots {
+		if i > 0 {
+			e.whole = append(e.whole, ',')
+		}
+		e.whole = append(e.whole, s.encoded...)
+		e.whole = append(e.whole, '}')
+	}
 }
 
 // putOff keeps news of a layout that must be asked for first: of each device and

@@ -64,6 +64,9 @@ func (v *viewer) scan(kind, field string, count int, due func(i int) bool, one f
 func (v *viewer) appendChannels(dst []byte, e *entry, from int, behind uint64, units bool) ([]byte, int) {
 	begun, first := len(dst), true
 	dst = append(dst, `"channels":{`...)
+	if len(e.whole) > 0 && from == 0 && e.readings > behind && !units && v.filter.channels == nil {
+		return append(append(dst, e.whole...), "}}"...), 0
+	}
 	for i := from; i < len(e.slots); i++ {
 		s := e.slots[i]
 		if s.change <= behind || !v.filter.wants(s.channel) {

@@ -68,7 +68,8 @@ func (v *viewer) run(ctx context.Context, from cursor, hasCursor, noSnapshot boo
 	if err := v.greet(ctx, from, hasCursor, noSnapshot); err != nil {
 		return err
 	}
-	beat := time.NewTimer(v.filter.every)
+	pace := newPace(v.filter.every)
+	beat := time.NewTimer(pace.first(time.Now()))
 	defer beat.Stop()
 	life := time.NewTicker(h.cfg.Heartbeat)
 	defer life.Stop()
@@ -79,10 +80,11 @@ func (v *viewer) run(ctx context.Context, from cursor, hasCursor, noSnapshot boo
 		select {
 		case <-beat.C:
 			err = v.beat(ctx)
-			beat.Reset(v.filter.every)
+			beat.Reset(pace.next(time.Now()))
 		case f := <-v.asked:
 			if err = v.subscribe(ctx, f); err == nil {
-				beat.Reset(v.filter.every)
+				pace = newPace(v.filter.every)
+				beat.Reset(pace.first(time.Now()))
 			}
 		case <-life.C:
 			if v.transport.silence() > 2*h.cfg.Heartbeat {

@@ -15,7 +15,7 @@ type Live struct {
 	LiveDevices int `env:"MOORING_LIVE_DEVICES" default:"10000" group:"Live" help:"Devices that one viewer is told of: of more that fit its filter, the first by name."`
 	// LiveValues is the number of channels of all watched devices. Defaults to
 	// 500,000.
-	LiveValues int `env:"MOORING_LIVE_VALUES" default:"500000" group:"Live" help:"Channels of all watched devices together that are kept in memory, some 300 bytes each however many look on; of more, viewers are told that they are missing."`
+	LiveValues int `env:"MOORING_LIVE_VALUES" default:"500000" group:"Live" help:"Channels of all watched devices together that are kept in memory, some 350 bytes each however many look on; of more, viewers are told that they are missing."`
 	// LiveHeartbeat is the silence after which a viewer is sent a sign of life.
 	// Defaults to 30 s.
 	LiveHeartbeat Span `env:"MOORING_LIVE_HEARTBEAT" default:"30s" group:"Live" help:"How often a viewer is sent a sign of life, 1s to 10m; a WebSocket that does not answer twice is closed."`

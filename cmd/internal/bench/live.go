@@ -187,7 +187,11 @@ func (l *lookers) phase(ctx context.Context, name, kind string, server, viewers 
 			err = errors.Join(err, fault, sleep(ctx, min(liveRest, b.cfg.For)))
 		}()
 	}
-	if err := senders.warm(ctx, min(warmUp, b.cfg.For/3)); err != nil {
+	warm := min(warmUp, b.cfg.For/3)
+	if kind == stillKind {
+		warm += min(liveRest, b.cfg.For) // until the kernel takes nothing more for them
+	}
+	if err := senders.warm(ctx, warm); err != nil {
 		return one, err
 	}
 	used, err := processorTime(viewers.pid(), false)
