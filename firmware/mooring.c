@@ -346,6 +346,8 @@ static uint64_t required(struct reader *r)
 
 static uint32_t word(struct reader *r, uint32_t otherwise) { return small(r, otherwise, UINT16_MAX); }
 
+OUT_OF_LINE static uint32_t needed_word(struct reader *r) { return word(r, REQUIRED); }
+
 /* capped is for waits: nothing longer than a day is believed. */
 static uint32_t capped(struct reader *r)
 {
@@ -602,7 +604,7 @@ static uint32_t rows_before(const struct mooring *m, uint64_t seq)
 static void acked(struct mooring *m, struct reader *r)
 {
 	uint64_t next = required(r);
-	uint32_t window = word(r, REQUIRED), rejected = small(r, 0, UINT32_MAX), why = 0;
+	uint32_t window = needed_word(r), rejected = small(r, 0, UINT32_MAX), why = 0;
 	if (r->bad)
 		return;
 	uint32_t settled = rows_before(m, next); /* no ACK covers what was not sent */
@@ -612,7 +614,7 @@ static void acked(struct mooring *m, struct reader *r)
 		while (r->left > 0 && !r->bad) {
 			uint64_t seq = required(r);
 			uint32_t n = small(r, REQUIRED, REQUIRED - 1);
-			uint32_t channel = small(r, REQUIRED, REQUIRED), code = word(r, REQUIRED);
+			uint32_t channel = small(r, REQUIRED, REQUIRED), code = needed_word(r);
 			if (r->bad)
 				return;
 			uint32_t from = rows_before(m, seq);
@@ -671,7 +673,7 @@ static void told_time(struct mooring *m, struct reader *r)
 
 static void noticed(struct mooring *m, struct reader *r)
 {
-	uint32_t kind = word(r, REQUIRED);
+	uint32_t kind = needed_word(r);
 	if (kind == 4) {
 		parameters(m, r);
 	} else if (kind == 1) {
@@ -681,14 +683,14 @@ static void noticed(struct mooring *m, struct reader *r)
 		uint32_t seconds = capped(r);
 		m->asked.gap_until = (uint32_t)m->now + (seconds < DAY_MS / 1000 ? seconds * 1000 : DAY_MS);
 	} else if (kind == 3) {
-		m->link.goaway = (uint16_t)word(r, REQUIRED);
+		m->link.goaway = (uint16_t)needed_word(r);
 		uint32_t grace = capped(r);
 		m->asked.slot_min = capped(r);
 		m->asked.slot_max = capped(r);
 		m->link.graceful = grace > 0;
 		m->asked.until = (uint32_t)m->now + grace + 2000; /* the server's close comes first */
 	} else if (kind == 5 || kind == 6) {
-		uint32_t bit = 1u << (word(r, REQUIRED) & 31);
+		uint32_t bit = 1u << (needed_word(r) & 31);
 		if (kind == 6)
 			m->link.declared &= (uint16_t)~bit;
 		else
@@ -1065,8 +1067,6 @@ static uint32_t length_of(const struct mooring *m, const struct writer *w)
 	return w->at == NULL ? UINT32_MAX : (uint32_t)(w->at - m->frame - WS_HEAD);
 }
 
-static void finished(struct mooring *m, const struct writer *w) { message(m, BINARY, length_of(m, w)); }
-
 static void hello(struct mooring *m)
 {
 	struct writer w = begin(m, 0x96, 1);
@@ -1075,7 +1075,7 @@ static void hello(struct mooring *m)
 	put_fixed(&w, 0xcd, MOORING_RX, 2);
 	put_string(&w, m->config->model);
 	put_string(&w, m->config->firmware);
-	finished(m, &w);
+	message(m, BINARY, length_of(m, &w));
 }
 
 /* layout writes a LAYOUT and gives its length; UINT32_MAX: it does not fit. */
@@ -1099,7 +1099,7 @@ static uint32_t layout(struct mooring *m, uint32_t index)
 
 /* fill writes DATA from the send cursor and moves that behind it; UINT32_MAX:
  * not even one record fits. full says that no more would have. */
-OUT_OF_LINE static uint32_t fill(struct mooring *m, uint32_t limit, uint32_t *cursor, uint32_t *sent, bool *full)
+OUT_OF_LINE static uint32_t fill(struct mooring *m, uint32_t limit, uint32_t *cursor, uint32_t *sent, uint32_t *full)
 {
 	uint8_t *first = at(m, cursor);
 	uint64_t time = time_of(first);
@@ -1111,7 +1111,7 @@ OUT_OF_LINE static uint32_t fill(struct mooring *m, uint32_t limit, uint32_t *cu
 	put_fixed(&w, 0xcd, form == ROW ? 0 : rows_of(first), 2);
 	put_int(&w, (int64_t)time);
 	put_byte(&w, first[2] & 15u);
-	*full = true;
+	*full = 1;
 	if (form != ROW) {
 		const uint8_t *values = first + MOORING_BLOCK_HEAD;
 		body -= MOORING_BLOCK_HEAD - HEAD;
@@ -1135,7 +1135,7 @@ OUT_OF_LINE static uint32_t fill(struct mooring *m, uint32_t limit, uint32_t *cu
 	for (n = 0; n < 4096 && (n + 1) * width <= UINT16_MAX; n++) {
 		uint8_t *row = NULL;
 		if (*sent >= m->waiting) {
-			*full = false;
+			*full = 0;
 			break;
 		}
 		row = at(m, cursor);
@@ -1193,7 +1193,7 @@ static bool data(struct mooring *m, uint32_t *wait)
 		} else {
 			uint32_t cursor = m->send;
 			uint32_t sent = m->sent;
-			bool full;
+			uint32_t full; /* a word, as reader.bad is */
 			length = fill(m, limit, &cursor, &sent, &full);
 			if (!full && !m->flush && quiet < m->config->linger_ms) {
 				pause = m->config->linger_ms - quiet;
@@ -1238,7 +1238,7 @@ static bool compose(struct mooring *m, uint32_t *wait)
 		m->result_waits = false;
 		put_wide(&w, 8, m->result_id, 0xcf);
 		put_fixed(&w, 0xcc, m->result_status, 1);
-		finished(m, &w);
+		message(m, BINARY, length_of(m, &w));
 		return true;
 	}
 	if (m->link.goaway != 0) {
@@ -1253,7 +1253,7 @@ static bool compose(struct mooring *m, uint32_t *wait)
 	if (MESSAGES(m) && since(m, m->link.heard) >= beat && since(m, m->pinged) >= beat) {
 		struct writer w = begin(m, 0x91, 5);
 		m->pinged = (uint32_t)m->now;
-		finished(m, &w);
+		message(m, BINARY, length_of(m, &w));
 		return true;
 	}
 	return data(m, wait);
