@@ -72,5 +72,5 @@ func TestSlowIsClosed(t *testing.T) {
 		}
 		return s.metric("closes_total", closedSlow) == 1
 	}, 60*time.Second, 20*time.Millisecond)
-	require.Eventually(t, func() bool { s.hub.mu.RLock(); defer s.hub.mu.RUnlock(); return s.hub.open == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { s.hub.mu.RLock(); defer s.hub.mu.RUnlock(); return s.hub.open == 0 }, time.Minute, time.Millisecond)
 }

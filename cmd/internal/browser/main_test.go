@@ -23,8 +23,9 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// patience bounds every wait for the browser to show something.
-const patience = 40 * time.Second
+// patience bounds every wait for the browser to show something, which on a third
+// of a core takes more than a minute to start.
+const patience = 2 * time.Minute
 
 // browserPath finds Chromium. A laptop without it is excused, a build server is
 // not.
@@ -62,6 +63,9 @@ func startBrowser(t *testing.T) *browser {
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
 		chromedp.Flag("disable-dev-shm-usage", true), // a container's may be small
+		// Of its tabs one is in front; the timers of the others are to go on as they do there.
+		chromedp.Flag("disable-background-timer-throttling", true), chromedp.Flag("disable-renderer-backgrounding", true),
+		chromedp.Flag("disable-backgrounding-occluded-windows", true),
 		chromedp.WSURLReadTimeout(patience),
 	}
 	allocator, release := chromedp.NewExecAllocator(t.Context(), options...)
