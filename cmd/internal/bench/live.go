@@ -188,8 +188,10 @@ func (l *lookers) phase(ctx context.Context, name, kind string, server, viewers 
 		}()
 	}
 	warm := min(warmUp, b.cfg.For/3)
-	if kind == stillKind {
-		warm += min(liveRest, b.cfg.For) // until the kernel takes nothing more for them
+	if kind != aloneKind {
+		// Until they are told readings, whose layouts the server asks for first, and
+		// until the kernel takes nothing more for those that read nothing.
+		warm += min(liveRest, b.cfg.For)
 	}
 	if err := senders.warm(ctx, warm); err != nil {
 		return one, err
