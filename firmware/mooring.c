@@ -681,7 +681,9 @@ static void noticed(struct mooring *m, struct reader *r)
 	} else if (kind == 2) {
 		m->asked.gap = capped(r);
 		uint32_t seconds = capped(r);
-		m->asked.gap_until = (uint32_t)m->now + (seconds < DAY_MS / 1000 ? seconds * 1000 : DAY_MS);
+		if (seconds > DAY_MS / 1000)
+			seconds = DAY_MS / 1000;
+		m->asked.gap_until = (uint32_t)m->now + seconds * 1000;
 	} else if (kind == 3) {
 		m->link.goaway = (uint16_t)needed_word(r);
 		uint32_t grace = capped(r);
@@ -712,7 +714,7 @@ static bool commanded(struct mooring *m, struct reader *r)
 	if (r->bad)
 		return true;
 	skip(r);
-	uint32_t head = *from >> 5 == 5 ? 1 : *from == 0xd9 ? 2 : 3; /* bytes of the string's header */
+	uint32_t head = *from < 0xd9 ? 1u : *from - 0xd7u; /* bytes of the string's header: 0xa0 to 0xbf 1, 0xd9 2, 0xda 3 */
 	command.name = from + head;
 	command.name_length = (uint16_t)(r->at - command.name);
 	command.args = r->at;
@@ -1103,12 +1105,12 @@ OUT_OF_LINE static uint32_t fill(struct mooring *m, uint32_t limit, uint32_t *cu
 {
 	uint8_t *first = at(m, cursor);
 	uint64_t time = time_of(first);
-	uint32_t form = form_of(first), body = body_of(first), n = 1;
+	uint32_t form = form_of(first), body = body_of(first), n = rows_of(first);
 	struct writer w = begin(m, 0x97, 3);
 	w.end = m->frame + WS_HEAD + limit;
 	put_int(&w, (int64_t)(m->head_seq + *sent));
 	uint8_t *count = w.at; /* filled in below, as the head of the values is */
-	put_fixed(&w, 0xcd, form == ROW ? 0 : rows_of(first), 2);
+	put_fixed(&w, 0xcd, n, 2);
 	put_int(&w, (int64_t)time);
 	put_byte(&w, first[2] & 15u);
 	*full = 1;
@@ -1117,7 +1119,7 @@ OUT_OF_LINE static uint32_t fill(struct mooring *m, uint32_t limit, uint32_t *cu
 		body -= MOORING_BLOCK_HEAD - HEAD;
 		put_fixed(&w, 0xce, (uint32_t)get_be(first + HEAD + 2, 4), 4);
 		if (form == REGULAR) {
-			n = (uint32_t)rows_of(first) * m->config->layouts[first[2] & 15].count;
+			n *= m->config->layouts[first[2] & 15].count;
 			put_fixed(&w, 0xdc, n, 2);
 		} else {
 			put_fixed(&w, 0xc8, body, 2);

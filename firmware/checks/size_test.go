@@ -15,7 +15,7 @@ import (
 // Bounds in bytes, for every processor: what firmware/README.md promises. Code
 // is .text and .rodata of mooring.o at -Os.
 const (
-	mostCode      = 6200 // the client on a transport that speaks WebSocket
+	mostCode      = 6144 // the client on a transport that speaks WebSocket
 	mostWithOwn   = 8300 // with its own WebSocket layer
 	mostState     = 512  // sizeof(struct mooring)
 	mostStack     = 512  // the deepest chain of calls, callbacks not counted
