@@ -103,7 +103,8 @@ func TestAGatewayThatWasTakenForDeadOpensItsSessionsAgain(t *testing.T) {
 	url := pgtest.URL(t)
 	admin, conn := openAdmin(t, url), sql(t, url)
 	a, b := add(t, admin, "a").Device, add(t, admin, "b").Device
-	r := openRegistry(t, url, func(c *Config) { c.Lease, c.FlushEvery = 3*time.Second, 100*time.Millisecond })
+	// It renews its lease after a third of it: long after the other has looked.
+	r := openRegistry(t, url, func(c *Config) { c.Lease, c.FlushEvery = 24*time.Second, 100*time.Millisecond })
 	live, gone := openSession(t, r, a), openSession(t, r, b)
 	// As if it had been stopped for longer than its lease.
 	exec(t, conn, `UPDATE mooring.gateways SET lease_until = now() - interval '1 second' WHERE incarnation = $1`, r.incarnation)
