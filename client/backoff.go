@@ -26,7 +26,8 @@ type Retry struct {
 	Failures int
 	// Spread is the server's, from the last WELCOME or PARAMS.
 	Spread time.Duration
-	// Min and Max are the slot that a GOAWAY gave; Max 0: none did.
+	// Min and Max are the slot that a GOAWAY gave; both 0: none did. One without
+	// width counts as a second wide (PROTOCOL §9.3).
 	Min, Max time.Duration
 	// After is the Retry-After of an HTTP answer; 0: none.
 	After time.Duration
@@ -37,9 +38,13 @@ type Retry struct {
 // otherwise the longer of both holds.
 func (r Retry) Wait() time.Duration {
 	wait := r.classWait()
-	if r.Max > 0 {
-		slot := r.Min + jitter(r.Max-r.Min)
-		if r.Class == wire.ClassRetry && r.Failures <= 1 {
+	if r.Min > 0 || r.Max > 0 {
+		width := r.Max - r.Min
+		if width <= 0 {
+			width = time.Second
+		}
+		slot := r.Min + jitter(width)
+		if r.Class == wire.ClassRetry && r.Failures == 0 {
 			wait = slot
 		} else {
 			wait = max(wait, slot)

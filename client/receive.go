@@ -93,7 +93,7 @@ func (l *link) welcome(welcome wire.Welcome) {
 	l.welcomed, c.limited = true, true
 	c.stats.Session = welcome.Session
 	c.setTime(welcome.Time)
-	c.setParameters(welcome.Heartbeat, welcome.MaxFrame, welcome.Spread)
+	c.setParameters(welcome.Heartbeat, welcome.MaxFrame, max(welcome.Spread, 1)) // PROTOCOL §9.2
 	c.window = welcome.Window
 	c.mu.Unlock()
 	c.event(Event{Kind: EventWelcome, Welcome: welcome})

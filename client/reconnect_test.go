@@ -34,7 +34,9 @@ func TestWaitsFollowTheTable(t *testing.T) {
 		{client.Retry{Class: wire.ClassTerminal, Failures: 1}, 900 * time.Second, 900*time.Second + 2*spread},
 		{client.Retry{Class: wire.ClassTerminal, Failures: 3}, 3600 * time.Second, 3600*time.Second + 8*spread},
 		{client.Retry{Class: wire.ClassTerminal, Failures: 1000}, 6 * time.Hour, 6*time.Hour + 600*time.Second},
-		{client.Retry{Class: wire.ClassRetry, Failures: 1, Min: time.Minute, Max: 2 * time.Minute}, time.Minute, 2 * time.Minute},
+		{client.Retry{Class: wire.ClassRetry, Min: time.Minute, Max: 2 * time.Minute}, time.Minute, 2 * time.Minute},
+		{client.Retry{Class: wire.ClassRetry, Min: time.Minute, Max: time.Minute}, time.Minute, 61 * time.Second},
+		{client.Retry{Class: wire.ClassRetry, Min: time.Minute}, time.Minute, 61 * time.Second},
 		{client.Retry{Class: wire.ClassLater, Min: time.Second, Max: 2 * time.Second}, 60 * time.Second, 60*time.Second + spread},
 		{client.Retry{Class: wire.ClassLater, After: 300 * time.Second}, 300 * time.Second, 300*time.Second + spread},
 	} {

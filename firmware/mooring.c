@@ -482,8 +482,8 @@ static uint32_t wait_after(struct mooring *m, uint32_t class)
 		wait += doubled(450000, m->failures > 0 ? m->failures : 1, 21600000);
 	else
 		wait += least[class] * 1000u;
-	if (m->asked.slot_max > m->asked.slot_min) {
-		uint32_t slot = m->asked.slot_min + up_to(m, m->asked.slot_max - m->asked.slot_min);
+	if (m->asked.slot > 0) {
+		uint32_t slot = m->asked.slot_min + up_to(m, m->asked.slot);
 		if ((class == CLASS_RETRY && m->link.progress) || slot > wait)
 			wait = slot;
 	}
@@ -688,7 +688,9 @@ static void noticed(struct mooring *m, struct reader *r)
 		m->link.goaway = (uint16_t)needed_word(r);
 		uint32_t grace = capped(r);
 		m->asked.slot_min = capped(r);
-		m->asked.slot_max = capped(r);
+		m->asked.slot = capped(r) - m->asked.slot_min;
+		if ((int32_t)m->asked.slot <= 0 && m->asked.slot_min > 0)
+			m->asked.slot = 1000;
 		m->link.graceful = grace > 0;
 		m->asked.until = (uint32_t)m->now + grace + 2000; /* the server's close comes first */
 	} else if (kind == 5 || kind == 6) {

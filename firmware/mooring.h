@@ -198,7 +198,7 @@ struct mooring {
 
 	/* What the server asked for; all 0 when a connection begins. */
 	struct {
-		uint32_t gap, gap_until, until, slot_min, slot_max, retry_after;
+		uint32_t gap, gap_until, until, slot_min, slot, retry_after;
 	} asked;
 	uint32_t flight[MOORING_WINDOW]; /* one behind the last row of each frame, lower half */
 	uint32_t boot;

@@ -124,7 +124,7 @@ export class Link {
   }
 
   welcome([, , , hb, maxFrame, window, spread]) {
-    [this.hb, this.maxFrame, this.window, this.spread] = [need(hb) * 1000, need(maxFrame), need(window), need(spread) * 1000];
+    [this.hb, this.maxFrame, this.window, this.spread] = [need(hb) * 1000, need(maxFrame), need(window), Math.max(need(spread), 1) * 1000];
     this.welcomed = true;
     return [];
   }
@@ -177,7 +177,7 @@ export class Link {
         this.hb = hb == null ? this.hb : hb * 1000;
         this.maxFrame = maxFrame ?? this.maxFrame;
         this.window = window ?? this.window;
-        this.spread = spread == null ? this.spread : spread * 1000;
+        this.spread = spread == null ? this.spread : Math.max(spread, 1) * 1000;
         break;
       }
       case 5: // LAYOUT_REJECTED: none of our rows can be stored now; stay away as class L does
@@ -206,8 +206,9 @@ export class Link {
     if (kind === 'L') wait += 60_000;
     if (kind === 'F') wait += 10_000;
     if (kind === 'T') wait += doubled(900_000, this.terminal++, 6 * 3_600_000);
-    if (this.goaway?.most) {
-      const slot = this.goaway.least + uniform(this.goaway.most - this.goaway.least);
+    if (this.goaway?.least || this.goaway?.most) {
+      const width = this.goaway.most - this.goaway.least;
+      const slot = this.goaway.least + uniform(width > 0 ? width : 1000);
       wait = kind === 'R' && this.failures === 0 ? slot : Math.max(wait, slot);
     }
     if (retryAfter) wait = Math.max(wait, retryAfter * 1000 + uniform(this.spread));

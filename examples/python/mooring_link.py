@@ -121,7 +121,7 @@ class Link:
         return []
 
     def _welcome(self, frame, now):
-        self.hb, self.max_frame, self.window, self.spread = frame[3] * 1000, frame[4], frame[5], frame[6] * 1000
+        self.hb, self.max_frame, self.window, self.spread = frame[3] * 1000, frame[4], frame[5], max(frame[6], 1) * 1000
         if self.offset is None:
             self.offset = frame[1] - now
             for row in self.rows:
@@ -177,7 +177,7 @@ class Link:
             self.hb = self.hb if hb is None else hb * 1000
             self.max_frame = self.max_frame if max_frame is None else max_frame
             self.window = self.window if window is None else window
-            self.spread = self.spread if spread is None else spread * 1000
+            self.spread = self.spread if spread is None else max(spread, 1) * 1000
         elif kind == 5:  # LAYOUT_REJECTED: none of our rows can be stored now
             print("the server refuses the layout: channel %s, code %s" % (frame[3], frame[4]))
             self.goaway, self.leave_at = (4100, 0, 0), now  # stay away as class L does
@@ -209,8 +209,9 @@ class Link:
         elif kind == "T":
             wait += min(900000 << min(self.terminal, 8), 6 * 3600000)
             self.terminal += 1
-        if self.goaway and self.goaway[2]:
-            slot = self.goaway[1] + uniform(self.goaway[2] - self.goaway[1])
+        if self.goaway and (self.goaway[1] or self.goaway[2]):
+            width = self.goaway[2] - self.goaway[1]
+            slot = self.goaway[1] + uniform(width if width > 0 else 1000)
             wait = slot if kind == "R" and self.failures == 0 else max(wait, slot)
         if retry_after:
             wait = max(wait, retry_after * 1000 + uniform(self.spread))

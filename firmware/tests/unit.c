@@ -319,6 +319,13 @@ static void test_goaway(void)
 	assert(t.m.state == IDLE && t.close_code == 1000 && t.m.ended == 4000);
 	uint32_t wait = turn(0);
 	assert(wait >= 10000 && wait <= 20000);
+	turn(wait);
+	settle();
+	FRAME(0x97, 19, 3, 0xcd, 0x0f, 0xa0, 0xcd, 0x13, 0x88, 0xcd, 0x27, 0x10, 0xcd, 0x27, 0x10, 0xc0); /* 10 s to 10 s: to 11 s */
+	ack(2, 16);
+	settle();
+	wait = turn(0);
+	assert(t.m.state == IDLE && wait >= 10000 && wait <= 11000 && t.m.asked.slot == 1000);
 }
 
 static void test_notices(void)
