@@ -55,6 +55,10 @@ type Config struct {
 	// have declared. Defaults to 64.
 	MaxLayoutsPerDevice int
 
+	// LayoutsWaiting is how many callers of ResolveLayout are in line for the
+	// database; more wait for a place in it. Defaults to 16,384.
+	LayoutsWaiting int
+
 	// RejectsPerMinute is how many refusals of one device are recorded in a
 	// minute; the rest is counted. Defaults to 100.
 	RejectsPerMinute int
@@ -91,6 +95,9 @@ func (c *Config) setDefaults() {
 	if c.MaxLayoutsPerDevice == 0 {
 		c.MaxLayoutsPerDevice = 64
 	}
+	if c.LayoutsWaiting == 0 {
+		c.LayoutsWaiting = 16_384
+	}
 	if c.RejectsPerMinute == 0 {
 		c.RejectsPerMinute = 100
 	}
@@ -116,8 +123,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("storage: Retention is %s, must not be negative", c.Retention)
 	case c.RejectRetention < 0:
 		return fmt.Errorf("storage: RejectRetention is %s, must not be negative", c.RejectRetention)
-	case c.MaxLayouts < 1, c.MaxLayoutsPerDevice < 1, c.RejectsPerMinute < 1:
-		return errors.New("storage: MaxLayouts, MaxLayoutsPerDevice and RejectsPerMinute must be positive")
+	case c.MaxLayouts < 1, c.MaxLayoutsPerDevice < 1, c.LayoutsWaiting < 1, c.RejectsPerMinute < 1:
+		return errors.New("storage: MaxLayouts, MaxLayoutsPerDevice, LayoutsWaiting and RejectsPerMinute must be positive")
 	case c.AttemptTimeout < time.Second:
 		return fmt.Errorf("storage: AttemptTimeout is %s, must be at least 1s", c.AttemptTimeout)
 	}

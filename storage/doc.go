@@ -18,9 +18,10 @@
 // # Goroutines
 //
 // Write runs on its caller's goroutine and on that writer's own connection;
-// one call at a time per writer. Open starts four goroutines, which Close waits
+// one call at a time per writer. Open starts five goroutines, which Close waits
 // for: partition maintenance and retention, bookkeeping (last known values and
-// wide views), the log of rejects, and one that watches whether Postgres is there.
+// wide views), the log of rejects, one that commits the layouts of devices in
+// groups, and one that watches whether Postgres is there.
 //
 // # Reading
 //

@@ -1,13 +1,10 @@
 package storage
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"github.com/jackc/pgx/v5"
 )
 
 // errDeviceFull is the refusal of one layout more than a device may have.
@@ -54,25 +51,7 @@ func (m fullMemory) refuses(device int32, fingerprint [32]byte, now time.Time) e
 	return fmt.Errorf("%w: it has declared %d layouts already", errDeviceFull, len(full.has))
 }
 
-// remember notes that a device was refused for being full, with what it has. If
-// that can't be read, the next layout is asked for again.
-func (l *layouts) remember(ctx context.Context, device int32, err error) {
-	if !errors.Is(err, errDeviceFull) {
-		return
-	}
-	rows, err := l.pool.Query(ctx, `SELECT l.fingerprint FROM mooring.device_layouts d JOIN mooring.layouts l ON l.id = d.layout_id
-		WHERE d.device_id = $1`, device)
-	if err != nil {
-		return
-	}
-	full := fullDevice{until: time.Now().Add(rememberFull), has: make(map[[32]byte]struct{})}
-	var fingerprint []byte
-	if _, err := pgx.ForEachRow(rows, []any{&fingerprint}, func() error {
-		if len(fingerprint) == 32 {
-			full.has[[32]byte(fingerprint)] = struct{}{}
-		}
-		return nil
-	}); err == nil {
-		l.full.devices.Add(device, full)
-	}
+// remember notes that a device was refused for being full, with what it has.
+func (m fullMemory) remember(device int32, has map[[32]byte]struct{}, now time.Time) {
+	m.devices.Add(device, fullDevice{until: now.Add(rememberFull), has: has})
 }

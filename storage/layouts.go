@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -27,7 +26,8 @@ const (
 	cachedPairs   = 500_000
 )
 
-// layouts gives layouts their numbers.
+// layouts gives layouts their numbers, from memory; what is new goes to the
+// database in groups (layoutgroups.go).
 type layouts struct {
 	pool      *pgxpool.Pool
 	max       int // of all devices
@@ -38,10 +38,14 @@ type layouts struct {
 	pairs     *lru.Cache[pair, struct{}]
 	full      fullMemory
 	last      atomic.Pointer[fingerprinted]
-	seen      func(name string) // called once a layout was stored for the first time
+	stored    func(name string) // called once a layout was stored for the first time
+	found     func()            // called when another's layout, or one of an unknown commit, was found
+	bound     time.Duration     // of one group's statements
+	queue     chan *asking      // those who wait for the database
+	gone      chan struct{}     // closed when nobody answers any more
 }
 
-func newLayouts(pool *pgxpool.Pool, config *Config, m *metrics, seen func(string)) (*layouts, error) {
+func newLayouts(pool *pgxpool.Pool, config *Config, m *metrics, views *wideViews) (*layouts, error) {
 	ids, err := lru.New[[32]byte, int32](cachedLayouts)
 	if err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
@@ -56,7 +60,9 @@ func newLayouts(pool *pgxpool.Pool, config *Config, m *metrics, seen func(string
 	}
 	return &layouts{
 		pool: pool, max: config.MaxLayouts, perDevice: config.MaxLayoutsPerDevice,
-		logger: config.Logger, metrics: m, ids: ids, pairs: pairs, full: full, seen: seen,
+		logger: config.Logger, metrics: m, ids: ids, pairs: pairs, full: full,
+		stored: views.request, found: views.requestAll, bound: config.AttemptTimeout,
+		queue: make(chan *asking, config.LayoutsWaiting), gone: make(chan struct{}),
 	}, nil
 }
 
@@ -92,9 +98,10 @@ func (l *layouts) load(ctx context.Context) error {
 }
 
 // ResolveLayout gives the store's number for a layout's content, storing it
-// when it is new, and notes that the device uses it. It answers from memory
-// when it can, else it asks Postgres, once: an error other than
-// ErrLayoutRefused may pass.
+// when it is new, and notes that the device uses it; both are committed when it
+// returns. It answers from memory when it can, else it asks Postgres, together
+// with whoever else waits: an error other than ErrLayoutRefused may pass, and
+// asking again is right whatever came of the first time.
 func (s *Store) ResolveLayout(ctx context.Context, device int32, layout *wire.Layout) (int32, error) {
 	return s.layouts.resolve(ctx, device, layout)
 }
@@ -126,16 +133,9 @@ func (l *layouts) resolve(ctx context.Context, device int32, layout *wire.Layout
 		l.metrics.layoutsRefused.Inc()
 		return 0, fmt.Errorf("storage: resolve layout %q: %w", layout.Name, err)
 	}
-	id, added, err := l.store(ctx, device, fingerprint, layout)
+	id, err := l.ask(ctx, device, fingerprint, layout)
 	if err != nil {
-		l.remember(ctx, device, err)
 		return 0, l.judge(err, device, layout)
-	}
-	l.ids.Add(fingerprint, id)
-	l.pairs.Add(pair{device, id}, struct{}{})
-	if added {
-		l.logger.Info("new layout", "name", layout.Name, "id", id, "channels", len(layout.Channels), "device", device)
-		l.seen(layout.Name)
 	}
 	return id, nil
 }
@@ -151,69 +151,4 @@ func (l *layouts) judge(err error, device int32, layout *wire.Layout) error {
 	l.metrics.layoutsRefused.Inc()
 	l.logger.Warn("layout refused", "name", layout.Name, "device", device, "error", err)
 	return fmt.Errorf("storage: resolve layout %q: %w", layout.Name, err)
-}
-
-// store finds or makes the layout and the pair, in one transaction. Two
-// gateways may do the same at once: the unique keys decide, both get one number.
-func (l *layouts) store(ctx context.Context, device int32, fingerprint [32]byte, layout *wire.Layout) (id int32, added bool, err error) {
-	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-		added = false
-		err := tx.QueryRow(ctx, "SELECT id FROM mooring.layouts WHERE fingerprint = $1", fingerprint[:]).Scan(&id)
-		if errors.Is(err, pgx.ErrNoRows) {
-			id, added, err = l.insert(ctx, tx, fingerprint, layout)
-		}
-		if err != nil {
-			return err
-		}
-		return l.join(ctx, tx, device, id)
-	})
-	return id, added, err
-}
-
-func (l *layouts) insert(ctx context.Context, tx pgx.Tx, fingerprint [32]byte, layout *wire.Layout) (id int32, added bool, err error) {
-	// Close enough to a limit: two transactions at once may pass it by one.
-	var count int
-	if err := tx.QueryRow(ctx, "SELECT count(*) FROM mooring.layouts").Scan(&count); err != nil {
-		return 0, false, err
-	}
-	if count >= l.max {
-		return 0, false, fmt.Errorf("%w: there are %d layouts already", ErrLayoutRefused, count)
-	}
-	err = tx.QueryRow(ctx, `INSERT INTO mooring.layouts (name, fingerprint) VALUES ($1, $2)
-		ON CONFLICT (fingerprint) DO NOTHING RETURNING id`, layout.Name, fingerprint[:]).Scan(&id)
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = tx.QueryRow(ctx, "SELECT id FROM mooring.layouts WHERE fingerprint = $1", fingerprint[:]).Scan(&id)
-		return id, false, err
-	}
-	if err != nil {
-		return 0, false, err
-	}
-	positions := make([]int16, len(layout.Channels))
-	names, units := make([]string, len(positions)), make([]string, len(positions))
-	kinds, exponents := make([]int16, len(positions)), make([]int16, len(positions))
-	for i, channel := range layout.Channels {
-		positions[i], names[i], units[i] = int16(i+1), channel.Name, strings.ToValidUTF8(channel.Unit, "\uFFFD")
-		kinds[i], exponents[i] = int16(channel.Kind), int16(channel.Exp10)
-	}
-	_, err = tx.Exec(ctx, `INSERT INTO mooring.channels (layout_id, pos, name, unit, kind, exp10)
-		SELECT $1, pos, name, nullif(unit, ''), kind, exp10
-		FROM unnest($2::int2[], $3::text[], $4::text[], $5::int2[], $6::int2[]) AS c (pos, name, unit, kind, exp10)`,
-		id, positions, names, units, kinds, exponents)
-	return id, true, err
-}
-
-// join notes that the device uses the layout.
-func (l *layouts) join(ctx context.Context, tx pgx.Tx, device, id int32) error {
-	var known bool
-	var count int
-	err := tx.QueryRow(ctx, `SELECT count(*), coalesce(bool_or(layout_id = $2), false)
-		FROM mooring.device_layouts WHERE device_id = $1`, device, id).Scan(&count, &known)
-	if err != nil || known {
-		return err
-	}
-	if count >= l.perDevice {
-		return fmt.Errorf("%w: the device has declared %d layouts already", errDeviceFull, count)
-	}
-	_, err = tx.Exec(ctx, "INSERT INTO mooring.device_layouts (device_id, layout_id) VALUES ($1, $2) ON CONFLICT DO NOTHING", device, id)
-	return err
 }

@@ -134,7 +134,8 @@ var copyDone = regexp.MustCompile(`COPY [0-9]`)
 type cutter struct {
 	listener net.Listener
 	target   string
-	armed    atomic.Int32 // so many answers are still to be lost
+	armed    atomic.Int32                  // so many answers are still to be lost
+	losing   atomic.Pointer[regexp.Regexp] // which; nil: copyDone
 	conns    sync.WaitGroup
 }
 
@@ -179,7 +180,11 @@ func (c *cutter) serve(client net.Conn) {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := server.Read(buffer)
-		if copyDone.Match(buffer[:n]) && c.armed.Add(-1) >= 0 {
+		losing := c.losing.Load()
+		if losing == nil {
+			losing = copyDone
+		}
+		if losing.Match(buffer[:n]) && c.armed.Add(-1) >= 0 {
 			return // committed, but nobody will know
 		}
 		if _, writeErr := client.Write(buffer[:n]); err != nil || writeErr != nil {

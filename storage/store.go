@@ -70,7 +70,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		logger: config.Logger, metrics: m, now: time.Now,
 	}
 	s.rejects = newRejectLog(s, config.RejectsPerMinute)
-	if s.layouts, err = newLayouts(pool, &s.config, m, s.views.request); err != nil {
+	if s.layouts, err = newLayouts(pool, &s.config, m, s.views); err != nil {
 		pool.Close()
 		return nil, err
 	}
@@ -90,6 +90,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	s.running.Go(func() { s.keepBooks(background) })
 	s.running.Go(func() { s.contacts.watch(background, pool, config.Logger) })
 	s.running.Go(func() { s.rejects.run(background) })
+	s.running.Go(func() { s.layouts.run(background) })
 	return s, nil
 }
 

@@ -127,6 +127,7 @@ type held struct {
 	generator, postgres      time.Duration
 	peak                     int64
 	lost                     int64
+	connecting               time.Duration // until all were upgraded and acknowledged
 }
 
 // hold connects the fleet to a server, watches it for a while and leaves.
@@ -140,9 +141,11 @@ func (b *bench) hold(ctx context.Context, fleet []*device, server *child, bare b
 	}
 	c := newCrowd(fleet, server, bare)
 	defer c.leave()
+	begun := time.Now()
 	if err := c.join(ctx); err != nil {
 		return h, err
 	}
+	h.connecting = time.Since(begun)
 	if err := sleep(ctx, min(warmUp, b.cfg.IdleFor)); err != nil {
 		return h, err
 	}
@@ -245,6 +248,8 @@ func (b *bench) idle(ctx context.Context) (s Scenario, err error) {
 	}
 	percent := func(used time.Duration) float64 { return 100 * used.Seconds() / b.cfg.IdleFor.Seconds() }
 	s.add("connections", float64(count))
+	s.addAgainst("new_devices_per_s", float64(count)/ours.connecting.Seconds(), "bare_handshakes_per_s")
+	s.add("bare_handshakes_per_s", float64(count)/floor.connecting.Seconds())
 	s.Figures = append(s.Figures, Figure{
 		Name: "rss_bytes_per_connection", Value: ours.perConnection, Against: "bare_rss_bytes_per_connection", Wanted: atMost(8192),
 	})
@@ -259,6 +264,7 @@ func (b *bench) idle(ctx context.Context) (s Scenario, err error) {
 	s.add("generator_cpu_percent", percent(ours.generator))
 	s.add("lost", float64(ours.lost+floor.lost))
 	s.add("gateway_peak_bytes", float64(ours.peak))
+	s.note("new_devices_per_s: of devices that the database had no row and no layout of, until the last one's first row was acknowledged")
 	s.note("each connection authenticated, one layout, one row acknowledged, pinged every 30 s; processor time of the whole server, percent of one core, over %v; resident memory beyond an empty server's, as it is then (collected: after the process was told to collect garbage and give memory back); sweep: the time that looking at all timers took, which is part of it", b.cfg.IdleFor)
 	return s, nil
 }
