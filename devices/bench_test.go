@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -91,4 +92,31 @@ func BenchmarkSessionFlush(b *testing.B) {
 	}
 	b.StopTimer()
 	b.ReportMetric(15_000*float64(b.N)/b.Elapsed().Seconds(), "sessions/s")
+}
+
+// BenchmarkSessionCheck asks about 15,000 open sessions, as is done every CheckEvery.
+func BenchmarkSessionCheck(b *testing.B) {
+	const sessions = 15_000
+	url := pgtest.URL(b)
+	admin := openAdmin(b, url)
+	r := openRegistry(b, url, func(c *Config) { c.CheckEvery, c.Wait = time.Hour, time.Minute })
+	added, err := admin.AddMany(b.Context(), NewDevices{Prefix: "s", Count: sessions})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for some := range slices.Chunk(added, maxOpenings) {
+		batch := make([]*opening, len(some))
+		for i := range batch {
+			batch[i] = &opening{start: startOf(some[i].Device), done: make(chan struct{})}
+		}
+		r.openBatch(b.Context(), batch)
+	}
+	b.ResetTimer()
+	for range b.N {
+		if err := r.checkSessions(b.Context(), r.book.live, false); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	b.ReportMetric(sessions*float64(b.N)/b.Elapsed().Seconds(), "sessions/s")
 }

@@ -12,15 +12,17 @@ import (
 // and a failed check is tried again.
 const checkTick = time.Second
 
-// runChecks ends sessions whose credential is no longer good. It asks Postgres
-// about sessions that a notification casts doubt on, and about all of them every
-// CheckEvery, for expiry tells nobody, and after the listener was deaf. And it
+// runChecks ends sessions whose credential is no longer good, and those that a newer
+// one on another gateway has replaced. It asks Postgres about sessions that a
+// notification casts doubt on, and about all of them every CheckEvery, for expiry
+// tells nobody, and after the listener was deaf. And it
 // repeats revocations that a gateway did not act on, which happens when one
 // arrives between the opening of a session and its entry in the gateway's books.
 func (r *Registry) runChecks(stop, operations context.Context) {
 	ticker := time.NewTicker(checkTick)
 	defer ticker.Stop()
 	due := time.Now().Add(r.config.CheckEvery)
+	missed := false // news, so that all sessions must be asked about in every respect
 	for {
 		which := r.book.takeSuspects
 		select {
@@ -28,7 +30,7 @@ func (r *Registry) runChecks(stop, operations context.Context) {
 			return
 		case <-r.suspected:
 		case <-r.recheck:
-			due = time.Now()
+			due, missed = time.Now(), true
 		case <-ticker.C:
 			for _, revocation := range r.book.overdue() {
 				r.announce(revocation)
@@ -38,13 +40,13 @@ func (r *Registry) runChecks(stop, operations context.Context) {
 		if all {
 			which = r.book.live
 		}
-		if err := r.checkSessions(operations, which); err != nil {
+		if err := r.checkSessions(operations, which, missed || !all); err != nil {
 			r.config.Logger.Warn("can't check the credentials of open sessions; trying again", "error", err)
-			due = time.Now() // all of them, at the next tick
+			due, missed = time.Now(), missed || !all // all of them, at the next tick
 			continue
 		}
 		if all {
-			due = time.Now().Add(r.config.CheckEvery)
+			due, missed = time.Now().Add(r.config.CheckEvery), false
 		}
 	}
 }
@@ -53,19 +55,24 @@ func (r *Registry) runChecks(stop, operations context.Context) {
 // as a buffer by the connection, and is garbage of this size.
 const maxCheck = 1024
 
-// findRevoked finds sessions whose credential is no longer good; token 0: none.
+// findRevoked finds sessions whose credential is no longer good, token 0: none, and
+// those that are replaced, if $7 asks for it.
 const findRevoked = `
 SELECT u.session, u.device,
-       CASE WHEN d.id IS NULL OR d.disabled THEN 0 ELSE u.token END,
-       CASE WHEN d.id IS NULL OR d.disabled THEN '' ELSE u.serial END,
-       COALESCE(d.disabled, false)
+       CASE WHEN v.gone OR NOT v.void THEN 0 ELSE u.token END,
+       CASE WHEN v.gone OR NOT v.void THEN '' ELSE u.serial END,
+       COALESCE(d.disabled, false),
+       CASE WHEN v.gone OR v.void THEN 0 ELSE u.session END
   FROM unnest($1::int8[], $2::int4[], $3::int8[], $4::text[], $5::text[], $6::int8[]) AS u (session, device, token, name, serial, expires)
   LEFT JOIN mooring.devices d ON d.id = u.device
   LEFT JOIN mooring.tokens t ON t.id = u.token
- WHERE d.id IS NULL OR d.disabled
-    OR u.token <> 0 AND (t.id IS NULL OR t.revoked_at IS NOT NULL OR t.expires_at <= now())
-    OR u.serial <> '' AND (d.name <> u.name OR u.expires > 0 AND u.expires <= extract(epoch FROM now())
-       OR EXISTS (SELECT FROM mooring.revoked_certificates c WHERE c.name = u.name AND c.serial = u.serial))`
+  LEFT JOIN mooring.sessions s ON $7 AND s.id = u.session
+ CROSS JOIN LATERAL (
+       SELECT d.id IS NULL OR d.disabled AS gone,
+              COALESCE(u.token <> 0 AND (t.id IS NULL OR t.revoked_at IS NOT NULL OR t.expires_at <= now())
+                    OR u.serial <> '' AND (d.name <> u.name OR u.expires > 0 AND u.expires <= extract(epoch FROM now())
+                       OR EXISTS (SELECT FROM mooring.revoked_certificates c WHERE c.name = u.name AND c.serial = u.serial)), false) AS void) v
+ WHERE v.gone OR v.void OR s.replaced_at IS NOT NULL`
 
 // checked is what a statement asks with, column by column.
 type checked struct {
@@ -86,35 +93,38 @@ func (c *checked) clear() {
 	c.names, c.serials = c.names[:0], c.serials[:0]
 }
 
-// checkSessions asks about the sessions that which yields.
-func (r *Registry) checkSessions(ctx context.Context, which func(yield func(id int64))) error {
+// checkSessions asks about the credentials of the sessions that which yields, and
+// whether they are replaced, if asked to: nothing but news makes a session so.
+func (r *Registry) checkSessions(ctx context.Context, which func(yield func(id int64)), replaced bool) error {
 	var ids []int64
 	which(func(id int64) { ids = append(ids, id) })
 	var asked checked
 	for some := range slices.Chunk(ids, maxCheck) {
 		asked.clear()
 		r.book.look(some, asked.add)
-		if err := r.checkSome(ctx, &asked); err != nil {
+		if err := r.checkSome(ctx, &asked, replaced); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *Registry) checkSome(ctx context.Context, asked *checked) error {
+func (r *Registry) checkSome(ctx context.Context, asked *checked, replaced bool) error {
 	if len(asked.sessions) == 0 { // they have ended meanwhile
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(withPurpose(ctx, "check sessions"), r.config.Wait)
 	defer cancel()
-	rows, err := r.pool.Query(ctx, findRevoked, asked.sessions, asked.devices, asked.tokens, asked.names, asked.serials, asked.expires)
+	rows, err := r.pool.Query(ctx, findRevoked, asked.sessions, asked.devices, asked.tokens, asked.names, asked.serials, asked.expires, replaced)
 	if err != nil {
 		return err
 	}
 	var session int64
 	var revocation Revocation
-	_, err = pgx.ForEachRow(rows, []any{&session, &revocation.DeviceID, &revocation.TokenID, &revocation.Serial, &revocation.Disabled}, func() error {
-		r.cache.forgetDevice(revocation.DeviceID)
+	_, err = pgx.ForEachRow(rows, []any{&session, &revocation.DeviceID, &revocation.TokenID, &revocation.Serial, &revocation.Disabled, &revocation.Replaced}, func() error {
+		if revocation.Replaced == 0 {
+			r.cache.forgetDevice(revocation.DeviceID)
+		}
 		if r.book.revokeSession(session, revocation) {
 			r.announce(revocation)
 		}

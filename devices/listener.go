@@ -23,8 +23,8 @@ const (
 	maxListenRetry = 5 * time.Second
 )
 
-// listener hears of changed credentials on a connection of its own, which also
-// holds the lock that tells a living gateway from a dead one.
+// listener hears of changed credentials, of commands and of devices that came to
+// other gateways, on a connection of its own, which also holds the lock that tells a living gateway from a dead one.
 type listener struct {
 	registry *Registry
 	config   *pgx.ConnConfig
@@ -40,7 +40,7 @@ func (l *listener) connect(ctx context.Context) error {
 		return err
 	}
 	l.conn, l.locked = conn, false
-	_, err = conn.Exec(withPurpose(ctx, "listen"), "LISTEN "+notifyChannel+"; LISTEN "+commandsChannel)
+	_, err = conn.Exec(withPurpose(ctx, "listen"), "LISTEN "+notifyChannel+"; LISTEN "+commandsChannel+"; LISTEN "+presenceChannel)
 	return err
 }
 
@@ -107,9 +107,12 @@ func (l *listener) listen(stop context.Context) error {
 	notification, err := l.conn.WaitForNotification(ctx)
 	switch {
 	case err == nil:
-		if notification.Channel == commandsChannel {
+		switch notification.Channel {
+		case commandsChannel:
 			l.registry.heardQueued(notification.Payload)
-		} else {
+		case presenceChannel:
+			l.registry.heardPresence(notification.PID, notification.Payload)
+		default:
 			l.registry.heard(notification.Payload)
 		}
 		return nil

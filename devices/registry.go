@@ -20,6 +20,7 @@ type Registry struct {
 	collected   *prometheus.Registry
 	pool        *pgxpool.Pool
 	sockets     *sockets
+	backends    backends
 	incarnation int32 // which start of this gateway
 	opened      time.Time
 
@@ -65,6 +66,7 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 		return nil, err
 	}
 	pooled.ConnConfig.Tracer = &purposeTracer{r.metrics, config.tracer}
+	r.backends.watch(pooled)
 	if r.pool, err = pgxpool.NewWithConfig(ctx, pooled); err != nil {
 		return nil, fmt.Errorf("open the device registry: %w", err)
 	}
@@ -160,7 +162,8 @@ func (r *Registry) close(ctx context.Context) error {
 }
 
 // OnRevoked adds a function that is called whenever connections are to end:
-// because a token was revoked or expired, a device disabled or removed. It is
+// because a token was revoked or expired, a device disabled or removed, or because
+// another gateway has a newer connection of the device. It is
 // called from the registry's goroutines and must not block. It may be called
 // again for a session that is still open a second later.
 func (r *Registry) OnRevoked(callback func(Revocation)) {

@@ -65,10 +65,13 @@ type SessionEnd struct {
 }
 
 // Revocation says whose connections are to end: with close code 4502 if
-// Disabled, else 4501.
+// Disabled, 4101 if Replaced, else 4501.
 type Revocation struct {
 	DeviceID int32
 	TokenID  int64  // only sessions with this token; 0: all of the device
 	Serial   string // only sessions with this certificate; empty: as TokenID says
 	Disabled bool
+	// Replaced is the one session to end, because a newer one of the device is on
+	// record; 0: that is not the reason.
+	Replaced int64
 }

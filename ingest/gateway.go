@@ -156,6 +156,13 @@ func (g *Gateway) DropCertificate(deviceID int32, serial string, code wire.Close
 	return g.hub.dropMatching(revocation{device: deviceID, serial: serial, code: code})
 }
 
+// Replace ends the device's session with this number, with CloseReplaced: a newer one
+// of the device is open on another gateway. What has no such session is left alone.
+// It never blocks.
+func (g *Gateway) Replace(deviceID int32, session int64) {
+	g.hub.replace(deviceID, session)
+}
+
 // SendCommand queues a command for a connected device; that it was queued says
 // nothing of its arrival. Errors: ErrNotConnected, ErrOutboxFull, ErrTooLarge.
 func (g *Gateway) SendCommand(deviceID int32, command wire.Command) error {

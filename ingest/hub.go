@@ -115,6 +115,17 @@ func (h *hub) claim(s *session) {
 	}
 }
 
+// replace ends the device's session with this number; other sessions stay.
+func (h *hub) replace(device int32, number int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.devices[device] {
+		if s.number.Load() == number {
+			s.shut(closeReplaced)
+		}
+	}
+}
+
 // attend has the timers look at a session that woke up, in time for its next rest.
 func (h *hub) attend(s *session) {
 	h.mu.Lock()

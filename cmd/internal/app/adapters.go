@@ -43,8 +43,13 @@ func translate(err error) error {
 	}
 }
 
-// dropRevoked ends the connections of a credential that is none any more.
+// dropRevoked ends the connections of a credential that is none any more, or the
+// one that a newer connection to another gateway has replaced.
 func dropRevoked(gateway *ingest.Gateway, revocation devices.Revocation) {
+	if revocation.Replaced != 0 {
+		gateway.Replace(revocation.DeviceID, revocation.Replaced)
+		return
+	}
 	code := wire.CloseUnauthenticated
 	if revocation.Disabled {
 		code = wire.CloseDisabled

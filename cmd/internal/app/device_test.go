@@ -39,7 +39,9 @@ func connect(t *testing.T, cfg client.Config) *connection {
 	t.Helper()
 	c := &connection{events: make(chan client.Event, 100)}
 	cfg.OnEvent = func(event client.Event) { c.events <- event }
-	cfg.Backoff = func(client.Retry) time.Duration { return 50 * time.Millisecond }
+	if cfg.Backoff == nil {
+		cfg.Backoff = func(client.Retry) time.Duration { return 50 * time.Millisecond }
+	}
 	var err error
 	c.Client, err = client.New(cfg)
 	require.NoError(t, err)
@@ -135,7 +137,8 @@ func TestOperatorEndsSessions(t *testing.T) {
 	require.Equal(t, [][]string{{"3"}}, rows)
 }
 
-// A second server on the same database takes the device over.
+// A second server on the same database takes the device over, and the first one
+// ends its connection without waiting for a heartbeat.
 func TestTwoServers(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -144,10 +147,13 @@ func TestTwoServers(t *testing.T) {
 	admin := openAdmin(t, first)
 	_, token, err := admin.Add(t.Context(), devices.NewDevice{Name: "pump"})
 	require.NoError(t, err)
-	for _, server := range []*App{first, second} {
-		device := connect(t, client.Config{URL: server.URL(), Token: token})
-		device.sendOne(t)
-	}
+	stay := func(client.Retry) time.Duration { return time.Hour } // once it is closed, it stays away
+	old := connect(t, client.Config{URL: first.URL(), Token: token, Backoff: stay})
+	old.sendOne(t)
+	connect(t, client.Config{URL: second.URL(), Token: token, Backoff: stay}).sendOne(t)
+	old.await(t, func(e client.Event) bool { return e.Kind == client.EventDisconnected && e.Code == wire.CloseReplaced })
+	require.Eventually(t, func() bool { return first.Stats().Connections == 0 }, 30*time.Second, 10*time.Millisecond)
+	require.Equal(t, 1, second.Stats().Connections)
 	detail, err := admin.Show(t.Context(), "pump")
 	require.NoError(t, err)
 	require.Equal(t, int64(2), detail.Sessions)
