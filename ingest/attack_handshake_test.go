@@ -87,8 +87,17 @@ func welcomed(d *device) {
 	d.welcome()
 }
 
-// Attacks with the HTTP request that is to become a WebSocket.
+// Attacks with the HTTP request that is to become a WebSocket, where the gateway
+// looks at it first, and where net/http does.
 func TestAttackHandshake(t *testing.T) {
+	assault(t, quick(), handshakeAttacks())
+}
+
+func TestAttackHandshakeThroughNetHTTP(t *testing.T) {
+	assaultOn(t, serveThrough(t, quick(), newFakeStore()), handshakeAttacks())
+}
+
+func handshakeAttacks() []attack {
 	plain := handshakeWith("", "")
 	replace := func(old, by string) func(n int) string {
 		return func(n int) string { return strings.Replace(plain(n), old, by, 1) }
@@ -97,7 +106,7 @@ func TestAttackHandshake(t *testing.T) {
 	hello := string(masked(0x82, []byte{0x91, 1}))
 	many := func(lines int, line string) string { return strings.Repeat(line, lines) }
 
-	assault(t, quick(), []attack{
+	return []attack{
 		// What a proxy might read another way than the server.
 		answered("two Content-Lengths that differ", 400, handshakeWith("Content-Length: 0\r\nContent-Length: 5\r\n", "hello")),
 		answered("a Content-Length twice the same", 400, handshakeWith("Content-Length: 5\r\nContent-Length: 5\r\n", "hello")),
@@ -123,6 +132,8 @@ func TestAttackHandshake(t *testing.T) {
 		answered("two versions", 400, handshakeWith("Sec-WebSocket-Version: 8\r\n", "")),
 		answered("two credentials", 400, handshakeWith("Authorization: Bearer token-1\r\n", "")),
 		answered("a space before a colon", 400, replace("Upgrade: websocket", "Upgrade : websocket")),
+		answered("a space before another colon", 400, handshakeWith("X-Odd : 1\r\n", "")),
+		answered("a host that is none", 400, replace("Host: gateway.test", "Host: gateway.test/x?")),
 		answered("a header without a name", 400, handshakeWith(": nothing\r\n", "")),
 		answered("U+0000 in a header", 400, handshakeWith("X-Null: a\x00b\r\n", "")),
 		answered("an empty line first", 400, func(n int) string { return "\r\n" + plain(n) }),
@@ -168,7 +179,7 @@ func TestAttackHandshake(t *testing.T) {
 				d.conn.Close()
 			}
 		}},
-	})
+	}
 }
 
 // What is sent too slowly is not waited for, neither the head nor a body.

@@ -36,7 +36,11 @@ const attackHeap = 24 << 20
 // device lost nothing.
 func assault(t *testing.T, cfg Config, attacks []attack) {
 	t.Helper()
-	sv := serve(t, cfg, newFakeStore())
+	assaultOn(t, serve(t, cfg, newFakeStore()), attacks)
+}
+
+func assaultOn(t *testing.T, sv *server, attacks []attack) {
+	t.Helper()
 	healthy := sv.bystander(t, 1)
 	warmUp(t, sv)
 	for _, a := range attacks {

@@ -137,7 +137,7 @@ func BenchmarkSession(b *testing.B) {
 			// reading, so it is held up by the channel.
 			ready := make(chan struct{})
 			raw.Conn = &held{source: src, ready: ready}
-			require.True(b, g.begin(socket, raw, Device{ID: 1}, "", 0))
+			require.True(b, g.begin(socket, raw, &guest{device: Device{ID: 1}}))
 			src.session = raw.session
 			close(ready)
 			g.sessions.Wait()

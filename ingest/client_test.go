@@ -28,6 +28,8 @@ type server struct {
 	registry *fakeRegistry
 	store    *fakeStore
 	addr     string
+	// through: every handshake goes through net/http, as those over TLS do.
+	through bool
 }
 
 // quick is a configuration for tests with real sockets.
@@ -38,9 +40,20 @@ func quick() Config {
 // serve starts a server; store may be prepared.
 func serve(tb testing.TB, cfg Config, store *fakeStore) *server {
 	tb.Helper()
-	sv := &server{registry: newFakeRegistry(), store: store}
+	return serveWith(tb, cfg, &server{store: store})
+}
+
+// serveThrough is serve without Gateway.Handshakes.
+func serveThrough(tb testing.TB, cfg Config, store *fakeStore) *server {
+	tb.Helper()
+	return serveWith(tb, cfg, &server{store: store, through: true})
+}
+
+func serveWith(tb testing.TB, cfg Config, sv *server) *server {
+	tb.Helper()
+	sv.registry = newFakeRegistry()
 	var err error
-	sv.gateway, err = New(cfg, sv.registry, sv.registry, store)
+	sv.gateway, err = New(cfg, sv.registry, sv.registry, sv.store)
 	require.NoError(tb, err)
 	sv.listen(tb)
 	return sv
@@ -56,10 +69,14 @@ func (sv *server) listen(tb testing.TB) {
 	mux := http.NewServeMux()
 	mux.Handle(wire.StreamPath, sv.gateway)
 	httpServer := NewServer(mux, nil)
+	listener = sv.gateway.Listener(listener)
+	if !sv.through {
+		listener = sv.gateway.Handshakes(listener)
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = httpServer.Serve(sv.gateway.Listener(listener))
+		_ = httpServer.Serve(listener)
 	}()
 	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -23,29 +23,59 @@ func (g *Gateway) From(r *http.Request) netip.Addr { return g.door.From(r) }
 // client library shows: 400, 401, 403, 405, 426, 429 and 503, with a line of
 // text that names what is wrong.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		// It will be refused, and net/http would wait for the rest of the body.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.cfg.CloseTimeout))
+	}
+	var guest *guest
+	bad := verdictOn(r.Context())
+	if bad == nil {
+		guest, bad = g.judge(r.Context(), r)
+	}
+	if bad != nil {
+		g.refuse(w, bad)
+		return
+	}
+	if !g.hijack(w, r, guest) {
+		g.leave(guest.from)
+		door.VisitOf(r.Context()).End() // the connection is no longer net/http's to close
+	}
+}
+
+// guest is who may come in, and holds a connection's place, to be given back with
+// leave.
+type guest struct {
+	device Device
+	from   netip.Addr
+	remote string // from with a port, if it is known
+	key    string // Sec-WebSocket-Key
+	speaks bool   // our subprotocol
+	begun  int64  // by clock
+}
+
+// judge makes all the checks that come before the upgrade. The end of ctx ends
+// them.
+func (g *Gateway) judge(ctx context.Context, r *http.Request) (*guest, *refusal) {
 	begun := g.clock.now()
 	from := g.door.From(r)
 	if g.door.ViaProxy(r) {
 		r.RemoteAddr = from.String() // what is logged and recorded of this request from now on
 	}
-	if r.ContentLength != 0 {
-		// It will be refused, and net/http would wait for the rest of the body.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.cfg.CloseTimeout))
-	}
 	if bad := g.admit(from); bad != nil {
-		g.refuse(w, bad)
-		return
+		return nil, bad
 	}
-	placeKept := false
-	defer func() {
-		if !placeKept {
-			g.leave(from)
-		}
-	}()
-	speaks, bad := g.checkRequest(r)
+	device, speaks, bad := g.recognize(ctx, r, from)
 	if bad != nil {
-		g.refuse(w, bad)
-		return
+		g.leave(from)
+		return nil, bad
+	}
+	return &guest{device, from, r.RemoteAddr, r.Header.Get("Sec-WebSocket-Key"), speaks, begun}, nil
+}
+
+// recognize checks a request and finds out whose it is.
+func (g *Gateway) recognize(ctx context.Context, r *http.Request, from netip.Addr) (device Device, speaks bool, bad *refusal) {
+	if speaks, bad = g.checkRequest(r); bad != nil {
+		return device, speaks, bad
 	}
 	_, _, tokens := offered(r.Header)
 	presented, bad := credential(r, tokens, g.cfg.RequireCertificate)
@@ -53,19 +83,11 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if bad.label == "bad_credential" {
 			g.door.Failed(from)
 		}
-		g.refuse(w, bad)
-		return
+		return device, speaks, bad
 	}
 	presented.Remote = r.RemoteAddr
-	device, bad := g.authenticate(r.Context(), from, presented)
-	if bad != nil {
-		g.refuse(w, bad)
-		return
-	}
-	placeKept = g.upgrade(w, r, device, speaks, begun)
-	if !placeKept {
-		door.VisitOf(r.Context()).End() // the connection is no longer net/http's to close
-	}
+	device, bad = g.authenticate(ctx, from, presented)
+	return device, speaks, bad
 }
 
 // admit takes a connection's place, which must be given back with leave.

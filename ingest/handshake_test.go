@@ -22,7 +22,16 @@ import (
 
 func TestHandshakeAnswersHonestly(t *testing.T) {
 	t.Parallel()
-	sv := serve(t, quick(), newFakeStore())
+	for name, serve := range map[string]func(testing.TB, Config, *fakeStore) *server{"at once": serve, "through net/http": serveThrough} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			answersHonestly(t, serve(t, quick(), newFakeStore()))
+		})
+	}
+}
+
+func answersHonestly(t *testing.T, sv *server) {
+	t.Helper()
 	sv.registry.disabled["token-9"] = true
 	basic := func(s string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(s)) }
 	bearer := http.Header{"Authorization": {"Bearer token-1"}}

@@ -42,10 +42,10 @@ func newUpgrader(cfg *Config, subprotocols ...string) *gws.Upgrader {
 	})
 }
 
-// upgrade answers 101 and starts the session's goroutine; false: it did not come
+// hijack takes the connection from net/http and upgrades it; false: it did not come
 // to that. The handler returns at once, so that net/http lets go of the buffers
 // of a connection that may last for months.
-func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request, device Device, speaks bool, begun int64) bool {
+func (g *Gateway) hijack(w http.ResponseWriter, r *http.Request, guest *guest) bool {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		g.cfg.Logger.Error("the HTTP server does not hand over connections", "error", err)
@@ -59,22 +59,31 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request, device Device,
 		ahead = make([]byte, n)
 		_, _ = buffered.Read(ahead)
 	}
+	if a, ok := conn.(*arrival); ok {
+		conn = a.Conn
+	}
+	return g.upgrade(door.Bare(conn), ahead, door.VisitOf(r.Context()), guest)
+}
+
+// upgrade answers 101 and starts the session's goroutine; false: it did not come
+// to that. ahead are bytes that came behind the handshake.
+func (g *Gateway) upgrade(conn net.Conn, ahead []byte, visit *door.Visit, guest *guest) bool {
 	if socket, ok := door.Innermost(conn).(interface{ SetWriteBuffer(bytes int) error }); ok {
 		_ = socket.SetWriteBuffer(g.cfg.WriteBuffer) // without it, memory is the kernel's to bound
 	}
-	raw := newLink(door.Bare(conn), ahead, g.clock)
-	raw.visit = door.VisitOf(r.Context())
+	raw := newLink(conn, ahead, g.clock)
+	raw.visit = visit
 	upgrader := g.plainUpgrader
-	if speaks {
+	if guest.speaks {
 		upgrader = g.upgrader
 	}
-	socket, err := g.adopt(raw, upgrader, handshakeRequest(r.Header.Get("Sec-WebSocket-Key"), speaks))
+	socket, err := g.adopt(raw, upgrader, handshakeRequest(guest.key, guest.speaks))
 	if err != nil {
 		g.metrics.refusals.WithLabelValues("lost").Inc()
 		return false
 	}
 	raw.upgraded = true
-	return g.begin(socket, raw, device, r.RemoteAddr, begun)
+	return g.begin(socket, raw, guest)
 }
 
 // handshakeRequest is a handshake as gws understands it: it looks at the first
@@ -93,17 +102,18 @@ func handshakeRequest(key string, speaks bool) *http.Request {
 }
 
 // begin makes an upgraded connection a session and starts its goroutine.
-func (g *Gateway) begin(socket *gws.Conn, raw *link, device Device, remote string, begun int64) bool {
+func (g *Gateway) begin(socket *gws.Conn, raw *link, guest *guest) bool {
+	device := &guest.device
 	s := &session{
 		gateway:    g,
-		device:     device,
-		remote:     remote,
+		device:     *device,
+		remote:     guest.remote,
 		link:       raw,
 		shard:      g.shards[uint32(device.ID)%uint32(len(g.shards))],
-		begun:      begun,
+		begun:      guest.begun,
 		reported:   -1,
 		maxReceive: maxServerMessage,
-		quota:      g.quotaOf(&device),
+		quota:      g.quotaOf(device),
 	}
 	s.heartbeat.Store(int64(g.cfg.Heartbeat))
 	raw.session = s
@@ -141,7 +151,7 @@ func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 		WriteTimeout:      30 * time.Second, // ends with the upgrade
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    8 << 10,
-		ConnContext:       door.WithVisit,
+		ConnContext:       withArrival,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 }

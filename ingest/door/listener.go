@@ -62,19 +62,27 @@ type wrapped interface{ NetConn() net.Conn }
 
 type visitKey struct{}
 
-// WithVisit puts the visit of a connection, which may be a TLS one, into a
-// context; it is for http.Server.ConnContext.
-func WithVisit(ctx context.Context, conn net.Conn) context.Context {
+// VisitOn is the visit of a connection, which may be a TLS one; nil: nobody counts it.
+func VisitOn(conn net.Conn) *Visit {
 	for {
 		if visitor, ok := conn.(*Conn); ok {
-			return context.WithValue(ctx, visitKey{}, visitor.visit)
+			return visitor.visit
 		}
 		outer, ok := conn.(wrapped)
 		if !ok {
-			return ctx
+			return nil
 		}
 		conn = outer.NetConn()
 	}
+}
+
+// WithVisit puts the visit of a connection into a context; it is for
+// http.Server.ConnContext.
+func WithVisit(ctx context.Context, conn net.Conn) context.Context {
+	if visit := VisitOn(conn); visit != nil {
+		return context.WithValue(ctx, visitKey{}, visit)
+	}
+	return ctx
 }
 
 // VisitOf is the visit that a request came on; nil: nobody counts it.

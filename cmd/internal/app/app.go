@@ -254,7 +254,12 @@ func (a *App) serve(listener net.Listener) {
 	if a.cfg.ProxyProtocol == proxyV2 {
 		listener = newProxyListener(listener, a.cfg.TrustedProxies, time.Duration(a.cfg.HandshakeTimeout), a.proxyRefusals)
 	}
-	listener = a.certificates.listener(a.gateway.Listener(listener))
+	listener = a.gateway.Listener(listener)
+	if a.certificates == nil {
+		listener = a.gateway.Handshakes(listener)
+	} else {
+		listener = a.certificates.listener(listener)
+	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
