@@ -29,8 +29,12 @@ func TestMain(m *testing.M) {
 // builtIn is the folder of the built program; "": no test needed it.
 var builtIn string
 
-// binary builds the program once for all tests that need a process of its own.
+// binary builds the program once for all tests that need a process of its own,
+// unless .ci/run has built it for the tests of all packages.
 var binary = sync.OnceValues(func() (path string, err error) {
+	if folder := os.Getenv("MOORING_TEST_PROGRAMS"); folder != "" {
+		return filepath.Join(folder, "plain", "mooring"), nil
+	}
 	if builtIn, err = os.MkdirTemp("", "mooring-binary-"); err != nil {
 		return "", err
 	}

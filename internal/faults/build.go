@@ -22,20 +22,27 @@ type programs struct {
 
 var built programs
 
+// builtVariable names a folder with programs that were built before, in plain and
+// in race, for runs of several packages that need them: .ci/run builds them once.
+const builtVariable = "MOORING_TEST_PROGRAMS"
+
 // folder gives where mooring and fleet are, built with the race detector or not.
 func (p *programs) folder(race bool) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	name := "plain"
+	if race {
+		name = "race"
+	}
+	if root := os.Getenv(builtVariable); root != "" {
+		return filepath.Join(root, name), nil // what is missing there can't be started
+	}
 	if p.root == "" {
 		root, err := os.MkdirTemp("", "mooring-faults-")
 		if err != nil {
 			return "", fmt.Errorf("faults: %w", err)
 		}
 		p.root, p.done = root, make(map[bool]error)
-	}
-	name := "plain"
-	if race {
-		name = "race"
 	}
 	folder := filepath.Join(p.root, name)
 	if err, is := p.done[race]; is {

@@ -25,17 +25,28 @@ func TestFaultRestartWithoutStorm(t *testing.T) {
 			"no second has more than twice its share, and each device comes in its slot",
 		Server: faults.ServerOptions{Flags: []string{"--spread", "10s", "--grace", "3s"}},
 	})
-	load := s.Load(faults.LoadOptions{Devices: devices, Rate: 2000, Rows: 5, Backoff: 1})
-	load.AwaitConnected(devices)
-	load.AwaitAcked(5000)
+	// The server checks 256 handshakes at a time and sends others away, for the
+	// minute of class L: so they come in four parts.
+	const parts = 4
+	var loads []*faults.Load
+	for range parts {
+		load := s.Load(faults.LoadOptions{Devices: devices / parts, Rate: 2000 / parts, Rows: 5, Backoff: 1})
+		load.AwaitConnected(devices / parts)
+		loads = append(loads, load)
+	}
+	for _, load := range loads {
+		load.AwaitAcked(5000 / parts)
+	}
 	before := s.SQL("SELECT max(id) FROM mooring.sessions")[0][0]
 	code, took := s.Server.Terminate()
 	require.Zero(t, code)
 	require.Less(t, took, 3*time.Second+10*time.Second, "grace and the last writes")
 	s.Injected("SIGTERM and start")
 	s.Server.Start()
-	load.AwaitConnected(devices)
-	load.AwaitAcked(5000)
+	for _, load := range loads {
+		load.AwaitConnected(devices / parts)
+		load.AwaitAcked(5000 / parts)
+	}
 
 	gaps := comebacks(s, before)
 	require.Len(t, gaps, devices)

@@ -60,9 +60,14 @@ func record(row Row) {
 	table.rows = append(table.rows, row)
 }
 
+// scenariosAtOnce is how many scenarios play at a time, at least: on two cores six
+// of them leave a third of the processors' time idle.
+const scenariosAtOnce = 6
+
 // Main runs the tests of a package of scenarios, removes the programs that were
 // built, and with UPDATE_DOCS=1 writes the table into docs/RELIABILITY.md.
 func Main(m *testing.M, leaks ...goleak.Option) {
+	pgtest.AtOnce(scenariosAtOnce)
 	code := pgtest.Run(m, leaks...)
 	if err := built.remove(); err != nil {
 		fmt.Fprintf(os.Stderr, "faults: %v\n", err)

@@ -3,8 +3,11 @@
 package pgtest
 
 import (
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -17,6 +20,7 @@ func Main(m *testing.M, leaks ...goleak.Option) { os.Exit(Run(m, leaks...)) }
 // Run is Main for a TestMain that has something to do afterwards: it returns
 // the exit code.
 func Run(m *testing.M, leaks ...goleak.Option) int {
+	AtOnce(testsAtOnce)
 	code := m.Run()
 	if err := stopShared(); err != nil {
 		fmt.Fprintf(os.Stderr, "pgtest: stop the shared cluster: %v\n", err)
@@ -30,4 +34,20 @@ func Run(m *testing.M, leaks ...goleak.Option) int {
 		}
 	}
 	return code
+}
+
+// testsAtOnce is how many parallel tests run at a time, at least: one for each
+// core, as go test has it, leaves those idle that wait for PostgreSQL.
+const testsAtOnce = 4
+
+// AtOnce lets at least so many parallel tests run at a time, unless -parallel says
+// how many. It is for a TestMain whose tests mostly wait, before Run.
+func AtOnce(least int) {
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
+	if !said && runtime.GOMAXPROCS(0) < least {
+		// From now on it counts as said: the first caller decides.
+		_ = flag.Set("test.parallel", strconv.Itoa(least)) // a number is fine
+	}
 }
