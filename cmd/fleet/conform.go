@@ -8,7 +8,7 @@ import (
 
 // conformCommand is fleet conform.
 type conformCommand struct {
-	Exec     string   `required:"" placeholder:"CMD" group:"Program" help:"The program, a line for the shell in which {url} and {token} stand for what it is to use."`
+	Exec     string   `required:"" placeholder:"CMD" group:"Program" help:"The program, a line for the shell in which {url} and {token} stand for what it is to use, and {ca} for the file of the authority to trust."`
 	Scenario []string `placeholder:"NAME" group:"Program" help:"Play only this scenario; may be given several times (default: all)."`
 	Parallel int      `default:"12" placeholder:"N" group:"Program" help:"How many programs run at a time, at least 3 (${default})."`
 	JSON     bool     `name:"json" group:"Program" help:"Print the report as JSON."`
@@ -19,7 +19,7 @@ func (conformCommand) Help() string {
 
   fleet conform --exec 'python3 device.py {url} {token}'
 
-The program is started anew for every scenario, several at a time, and ended with SIGTERM. It should connect at once, send a row several times a second until it is ended, keep what is not acknowledged, and take its time to come back from the protocol, not from a setting. What it gives no occasion for is "not shown". The whole takes about half a minute.
+The program is started anew for every scenario, several at a time, and ended with SIGTERM. It should connect at once, send a row several times a second until it is ended, keep what is not acknowledged, and take its time to come back from the protocol, not from a setting. What it gives no occasion for is "not shown". In two scenarios the URL begins with wss; the program is told which authority to trust by {ca}, and by SSL_CERT_FILE and NODE_EXTRA_CA_CERTS in its environment. The whole takes about half a minute.
 
 The exit code is 0 if no rule is broken; departures from a SHOULD are reported and are not counted as broken.`
 }

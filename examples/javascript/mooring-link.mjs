@@ -46,6 +46,7 @@ export class Link {
     this.maxFrame = 256;
     this.hb = 30_000;
     this.gap = this.gapUntil = this.lastData = 0; // THROTTLE
+    this.quietUntil = 0; // QUOTA
     this.goaway = null;
   }
 
@@ -78,7 +79,8 @@ export class Link {
   /** DATA frames, as many as the window allows now (8.2). */
   toSend(now) {
     const frames = [];
-    while (this.welcomed && !this.goaway && this.inFlight.length < this.window && this.next < this.number) {
+    if (!this.welcomed || this.goaway || now < this.quietUntil) return frames;
+    while (this.inFlight.length < this.window && this.next < this.number) {
       if (now < this.gapUntil && (frames.length || now < this.lastData + this.gap)) break;
       frames.push(this.data());
       this.lastData = now;
@@ -113,7 +115,7 @@ export class Link {
     if (!Array.isArray(frame)) throw new Fault(4200, 'bad frame: no array');
     switch (need(frame[0])) {
       case WELCOME: return this.welcome(frame);
-      case ACK: return this.ack(frame);
+      case ACK: return this.ack(frame, now);
       case COMMAND: return [this.command(frame)];
       case NOTICE: return this.notice(frame, now);
       case PONG: return [];
@@ -129,7 +131,7 @@ export class Link {
     return [];
   }
 
-  ack([, next, window, , rejects]) {
+  ack([, next, window, , rejects], now) {
     const upto = Math.min(need(next), this.next); // an ACK speaks of this connection's rows
     this.window = need(window);
     const again = [];
@@ -137,8 +139,10 @@ export class Link {
       const [first, count, channel, code] = rejects.slice(i, i + 4);
       this.refused += need(count);
       console.log(`refused: rows ${need(first)} to ${first + count - 1}, channel ${channel}, code ${need(code)}`);
-      if (code >= 64 && channel === null) // may pass (7.2): again, under new numbers
+      if (code >= 64 && channel === null) { // may pass (7.2): again, under new numbers
         again.push(...this.rows.filter((row) => row.number >= first && row.number < first + count));
+        if (code === 65) this.quietUntil = now + 10_000; // QUOTA: nothing more would be taken so soon (8.6)
+      }
     }
     const keep = this.rows.findIndex((row) => row.number >= upto);
     const gone = this.rows.splice(0, keep < 0 ? this.rows.length : keep).length;

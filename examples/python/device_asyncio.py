@@ -47,7 +47,7 @@ async def measuring(stopping):
 
 async def talk(ws):
     """One connection; returns when it should be closed, raises when it ended."""
-    heard = now()
+    heard, over = now(), False
 
     def hears(_):
         nonlocal heard
@@ -70,7 +70,7 @@ async def talk(ws):
             changed.set()
 
     async def transmit():
-        while not link.done(now()):
+        while not over and not link.done(now()):
             await send(link.to_send(now()))
             changed.clear()
             try:
@@ -94,6 +94,7 @@ async def talk(ws):
         print("fault of the server:", fault)
         await ws.close(fault.code)
     finally:
+        over = True  # wait_for may swallow the cancellation before Python 3.12
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -42,6 +42,7 @@ class Link:
         self.next = self.rows[0][0] if self.rows else self.number  # to be sent next
         self.window, self.max_frame, self.hb = 4, 256, 30000
         self.gap = self.gap_until = self.last_data = 0  # THROTTLE
+        self.quiet_until = 0  # QUOTA
         self.goaway = self.leave_at = None
 
     # --- rows
@@ -76,7 +77,9 @@ class Link:
     def to_send(self, now):
         """DATA frames, as many as the window allows now (8.2)."""
         frames = []
-        while self.welcomed and self.goaway is None and len(self.in_flight) < self.window and self.next < self.number:
+        if not self.welcomed or self.goaway is not None or now < self.quiet_until:
+            return frames
+        while len(self.in_flight) < self.window and self.next < self.number:
             if now < self.gap_until:
                 if frames or now < self.last_data + self.gap:
                     break
@@ -109,7 +112,7 @@ class Link:
             if kind == WELCOME:
                 self._welcome(frame, now)
             elif kind == ACK:
-                self._ack(frame)
+                self._ack(frame, now)
             elif kind == COMMAND:
                 return [self._command(frame)]
             elif kind == NOTICE:
@@ -128,7 +131,7 @@ class Link:
                 row[1] += self.offset
         self.welcomed = True
 
-    def _ack(self, frame):
+    def _ack(self, frame, now):
         upto, window = frame[1], frame[2]
         rejects = frame[4] if len(frame) > 4 and frame[4] else []
         again = []
@@ -138,6 +141,8 @@ class Link:
             print("refused: rows %d to %d, channel %s, code %d" % (first, first + count - 1, channel, code))
             if code >= 64 and channel is None:  # may pass (7.2): again, under new numbers
                 again += [row for row in self.rows if first <= row[0] < first + count]
+                if code == 65:  # QUOTA: nothing more would be taken so soon (8.6)
+                    self.quiet_until = now + 10000
         upto = min(upto, self.next)  # an ACK speaks of this connection's rows
         settled = 0
         while settled < len(self.rows) and self.rows[settled][0] < upto:

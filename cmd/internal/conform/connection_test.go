@@ -7,8 +7,15 @@ import (
 	"net"
 	"time"
 
+	"mooring/cmd/internal/websocket"
 	"mooring/wire"
 )
+
+// due is an answer to a command and when it is given.
+type due struct {
+	at     time.Time
+	result wire.Result
+}
 
 // connection is one of a quirky device.
 type connection struct {
@@ -27,6 +34,8 @@ type connection struct {
 	leave     time.Time // after a GOAWAY
 	gap       time.Duration
 	lastSent  time.Time
+	results   []due
+	commands  int
 	lastAck   time.Time
 	heard     time.Time
 	heartbeat time.Duration
@@ -37,29 +46,19 @@ type connection struct {
 
 // write sends a masked frame.
 func (c *connection) write(first byte, payload []byte) {
-	frame := []byte{first}
-	mask := byte(0x80)
+	mask := &[4]byte{1, 2, 3, 4}
 	if c.device.is("no mask") {
-		mask = 0
-	}
-	if len(payload) < 126 {
-		frame = append(frame, mask|byte(len(payload)))
-	} else {
-		frame = append(frame, mask|126)
-		frame = binary.BigEndian.AppendUint16(frame, uint16(len(payload)))
-	}
-	if mask != 0 {
-		frame = append(frame, 0, 0, 0, 0) // a mask that changes nothing
+		mask = nil
 	}
 	_ = c.conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
-	_, _ = c.conn.Write(append(frame, payload...))
+	_, _ = c.conn.Write(websocket.Append(nil, first, mask, payload))
 }
 
-func (c *connection) send(frame []byte) { c.write(fin|opBinary, frame) }
+func (c *connection) send(frame []byte) { c.write(websocket.Fin|websocket.Binary, frame) }
 
 // leaveWith closes with a code and ends the connection.
 func (c *connection) leaveWith(code wire.CloseCode) {
-	c.write(fin|opClose, binary.BigEndian.AppendUint16(nil, uint16(code)))
+	c.write(websocket.Fin|websocket.Close, binary.BigEndian.AppendUint16(nil, uint16(code)))
 	c.end.class = wire.ClassRetry
 	c.over = &c.end
 }
@@ -75,15 +74,15 @@ func (c *connection) serve(ctx context.Context) end {
 	}
 	if d.is("500 Pings at once") {
 		for range 500 {
-			c.write(fin|opPing, nil)
+			c.write(websocket.Fin|websocket.Ping, nil)
 		}
 	}
 	if d.is("2,000 fragments") {
-		c.write(opBinary, nil)
+		c.write(websocket.Binary, nil)
 		for range 2000 {
-			c.write(opContinuation, nil)
+			c.write(websocket.Continuation, nil)
 		}
-		c.write(fin|opContinuation, []byte{0x91, 99})
+		c.write(websocket.Fin|websocket.Continuation, []byte{0x91, 99})
 	}
 	c.heard, c.lastAck = time.Now(), time.Now()
 	ticker := time.NewTicker(20 * time.Millisecond)
@@ -107,6 +106,10 @@ func (c *connection) serve(ctx context.Context) end {
 // work sends what may be sent, and leaves when it must.
 func (c *connection) work(now time.Time) {
 	d := c.device
+	for len(c.results) > 0 && !now.Before(c.results[0].at) {
+		c.send(c.encoder.Result(c.results[0].result))
+		c.results = c.results[1:]
+	}
 	switch {
 	case now.Sub(c.heard) > 2*c.heartbeat && !d.is("never takes a link for dead"):
 		c.over = &c.end
@@ -166,9 +169,9 @@ func (c *connection) data(now time.Time) {
 	if d.is("bytes behind a frame") {
 		payload = append(bytes.Clone(payload), 0xc0)
 	}
-	first := byte(fin | opBinary)
+	first := byte(websocket.Fin | websocket.Binary)
 	if d.is("text messages") {
-		first = fin | opText
+		first = websocket.Fin | websocket.Text
 	}
 	c.write(first, payload)
 	c.sent = frame.Seq + uint64(len(frame.Rows))
@@ -186,22 +189,25 @@ func (c *connection) data(now time.Time) {
 func (c *connection) take(got message) {
 	d := c.device
 	switch got.opcode {
-	case opClose:
+	case websocket.Close:
 		c.over = &c.end
 		if len(got.payload) >= 2 {
 			code := wire.CloseCode(binary.BigEndian.Uint16(got.payload))
-			c.write(fin|opClose, got.payload[:2])
+			c.write(websocket.Fin|websocket.Close, got.payload[:2])
 			c.end.class = code.Class()
+			if d.is("knows listed codes alone") && code == 4177 {
+				c.end.class = wire.ClassRetry
+			}
 		}
-	case opPing:
+	case websocket.Ping:
 		switch {
 		case d.is("no Pong"):
 		case d.is("empty Pongs"):
-			c.write(fin|opPong, nil)
+			c.write(websocket.Fin|websocket.Pong, nil)
 		default:
-			c.write(fin|opPong, got.payload)
+			c.write(websocket.Fin|websocket.Pong, got.payload)
 		}
-	case opBinary:
+	case websocket.Binary:
 		c.frame(got.payload)
 	}
 }
@@ -216,7 +222,8 @@ func (c *connection) frame(frame []byte) {
 		c.leaveWith(wire.CloseUnknownType)
 		return
 	case d.is("chokes on more fields") && bytes.Contains(frame, []byte("later")) && kind != wire.FrameNotice,
-		d.is("chokes on frames it does not know") && kind > 31:
+		d.is("chokes on frames it does not know") && kind > 31,
+		d.is("chokes on wide headers") && frame[0] == 0xdc:
 		c.leaveWith(wire.CloseBadFrame)
 		return
 	}
@@ -226,6 +233,9 @@ func (c *connection) frame(frame []byte) {
 		c.window, c.maxFrame = welcome.Window, welcome.MaxFrame
 		c.heartbeat = time.Duration(welcome.Heartbeat) * time.Second
 		d.spread = max(time.Duration(welcome.Spread)*time.Second, time.Second)
+		if d.is("takes a spread of 0 for none") {
+			d.spread = time.Duration(welcome.Spread) * time.Second
+		}
 	case wire.FrameAck:
 		ack, err := c.decoder.Ack(frame)
 		if err != nil {
@@ -237,9 +247,14 @@ func (c *connection) frame(frame []byte) {
 		c.acked(ack)
 	case wire.FrameCommand:
 		command, _ := c.decoder.Command(frame)
-		if !d.is("no RESULT") {
-			c.send(c.encoder.Result(wire.Result{ID: command.ID, Status: wire.ResultUnknown}))
+		if c.commands++; d.is("no RESULT") || d.is("answers the first command alone") && c.commands > 1 {
+			return
 		}
+		answer := due{time.Now(), wire.Result{ID: command.ID, Status: wire.ResultUnknown}}
+		if d.is("answers commands late") {
+			answer.at = answer.at.Add(4 * time.Second)
+		}
+		c.results = append(c.results, answer)
 	case wire.FrameNotice:
 		c.notice(frame)
 	default:
@@ -256,9 +271,22 @@ func (c *connection) acked(ack wire.Ack) {
 	if len(c.flight) > 0 {
 		c.end.behind = c.flight[0]
 	}
-	keep := ack.Next
-	if d.is("sends refused rows again") && len(ack.Rejects) > 0 {
-		keep = ack.Rejects[0].Seq
+	keep := min(ack.Next, c.sent)
+	if d.is("takes any ACK") {
+		keep = ack.Next
+	}
+	for _, reject := range ack.Rejects {
+		if d.is("sends refused rows again") || d.is("takes unknown refusals lightly") && reject.Code > wire.CodeStorage && reject.Code < wire.CodeUnknownLayout {
+			keep = min(keep, reject.Seq)
+		}
+		if d.is("sends at once what QUOTA refused") && reject.Code == wire.CodeQuota {
+			for _, row := range d.rows {
+				if row.seq >= reject.Seq && row.seq < reject.Seq+reject.N {
+					d.rows = append(d.rows, measured{d.next, row.value, row.at})
+					d.next++
+				}
+			}
+		}
 	}
 	for len(d.rows) > 0 && d.rows[0].seq < keep && !d.is("forgets nothing") {
 		d.rows = d.rows[1:]
@@ -276,10 +304,16 @@ func (c *connection) notice(frame []byte) {
 	case wire.NoticeGoAway:
 		c.goAway = notice.GraceMillis > 0
 		c.leave = time.Now().Add(time.Duration(notice.GraceMillis) * time.Millisecond)
+		if d.is("the first GOAWAY counts") && c.end.max > 0 {
+			return
+		}
 		c.end.min, c.end.max = time.Duration(notice.MinMillis)*time.Millisecond, time.Duration(notice.MaxMillis)*time.Millisecond
 	case wire.NoticeParams:
 		if notice.Window > 0 && !d.is("ignores PARAMS") {
 			c.window = notice.Window
+		}
+		if notice.MaxFrame > 0 && !d.is("ignores PARAMS") {
+			c.maxFrame = notice.MaxFrame
 		}
 	case wire.NoticeLayoutRejected:
 		c.rejected = true

@@ -116,6 +116,9 @@ func (l *line) judgeRows(got dataFrame, texts []string) (same bool) {
 	defer s.mu.Unlock()
 	for i, text := range texts {
 		seq := got.seq + uint64(i)
+		if len(s.cameAt) < maxRows {
+			s.cameAt[seq] = got.at
+		}
 		before, again := s.rows[seq]
 		if i == 0 {
 			same = again && before == text

@@ -3,26 +3,31 @@ package conform
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"strconv"
 	"sync"
 	"time"
 
+	"mooring/cmd/internal/websocket"
 	"mooring/wire"
 )
 
 // device is a small device that keeps to the protocol, but for its quirk. It
 // measures every 20 ms; a frame has at most 64 rows.
 type device struct {
-	quirk string
-	at    *url.URL
-	token string
-	boot  uint32
+	quirk     string
+	at        *url.URL
+	token     string
+	boot      uint32
+	authority string // to trust
 
 	next     uint64 // number of the next row
 	rows     []measured
@@ -41,13 +46,13 @@ func (d *device) is(quirk string) bool { return d.quirk == quirk }
 
 // quirky is a Start of devices with a quirk; "": none.
 func quirky(quirk string) Start {
-	return func(ctx context.Context, at, token string) (Program, error) {
-		target, err := url.Parse(at)
+	return func(ctx context.Context, at Target) (Program, error) {
+		target, err := url.Parse(at.URL)
 		if err != nil {
 			return nil, err
 		}
 		ctx, cancel := context.WithCancel(ctx)
-		d := &device{quirk: quirk, at: target, token: token, boot: rand.Uint32() | 1, spread: 5 * time.Second}
+		d := &device{quirk: quirk, at: target, authority: at.Authority, token: at.Token, boot: rand.Uint32() | 1, spread: 5 * time.Second}
 		if d.is("one boot_id for all") {
 			d.boot = 7
 		}
@@ -75,6 +80,7 @@ type end struct {
 	sentData bool
 	progress bool
 	min, max time.Duration // of a GOAWAY
+	after    time.Duration // of Retry-After
 	behind   uint64        // the oldest frame
 }
 
@@ -141,7 +147,7 @@ func (d *device) judgeFaults(over end) {
 // wait is PROTOCOL §9.2 and §9.3.
 func (d *device) wait(over end) time.Duration {
 	most := min(d.spread<<min(d.failures, 10), 600*time.Second)
-	random := rand.N(most)
+	random := rand.N(max(most, 1))
 	if d.is("waits without chance") {
 		random = most / 2
 	}
@@ -154,8 +160,15 @@ func (d *device) wait(over end) time.Duration {
 	if d.is("comes back at once") {
 		return 200 * time.Millisecond
 	}
-	if over.max > 0 && !d.is("ignores the slot") {
-		return over.min + rand.N(over.max-over.min)
+	if over.max > 0 && !d.is("ignores the slot") && !(d.is("takes no slot without width") && over.max <= over.min) {
+		width := over.max - over.min
+		if width <= 0 {
+			width = time.Second
+		}
+		return over.min + rand.N(width)
+	}
+	if over.after > random {
+		random = over.after + rand.N(d.spread)
 	}
 	switch over.class {
 	case wire.ClassLater:
@@ -178,9 +191,24 @@ func pause(ctx context.Context, span time.Duration) {
 	}
 }
 
+// dial connects, with TLS if the URL says so.
+func (d *device) dial(ctx context.Context) (net.Conn, error) {
+	if d.at.Scheme != "wss" || d.is("speaks no TLS") {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", d.at.Host)
+	}
+	known, err := os.ReadFile(d.authority)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(known)
+	config := &tls.Config{RootCAs: roots, InsecureSkipVerify: d.is("takes any certificate")} //nolint:gosec // that is its quirk
+	return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", d.at.Host)
+}
+
 // attempt connects and serves a connection.
 func (d *device) attempt(ctx context.Context) end {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", d.at.Host)
+	conn, err := d.dial(ctx)
 	if err != nil {
 		return end{}
 	}
@@ -211,7 +239,8 @@ func (d *device) attempt(ctx context.Context) end {
 	}
 	response.Body.Close()
 	if response.StatusCode != http.StatusSwitchingProtocols {
-		return end{class: wire.HTTPStatusClass(response.StatusCode)}
+		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
+		return end{class: wire.HTTPStatusClass(response.StatusCode), after: time.Duration(seconds) * time.Second}
 	}
 	c := &connection{device: d, conn: conn, window: 4, messages: make(chan message), encoder: wire.NewEncoder(), decoder: wire.NewDecoder(wire.Limits{}), heartbeat: 30 * time.Second, maxFrame: 16 << 10}
 	stop := make(chan struct{})
@@ -223,20 +252,20 @@ func (d *device) attempt(ctx context.Context) end {
 	return c.serve(ctx)
 }
 
-// read gives messages to serve; a close frame, or opClose without a payload for
+// read gives messages to serve; a close frame, or websocket.Close without a payload for
 // the connection's end, is the last.
 func (c *connection) read(in io.Reader, stop <-chan struct{}) {
 	for {
 		got, err := readFrame(in)
 		if err != nil {
-			got = message{opcode: opClose}
+			got = message{opcode: websocket.Close}
 		}
 		select {
 		case c.messages <- got:
 		case <-stop:
 			return
 		}
-		if got.opcode == opClose {
+		if got.opcode == websocket.Close {
 			return
 		}
 	}
@@ -244,19 +273,6 @@ func (c *connection) read(in io.Reader, stop <-chan struct{}) {
 
 // readFrame reads a server's frame.
 func readFrame(in io.Reader) (message, error) {
-	var head [2]byte
-	if _, err := io.ReadFull(in, head[:]); err != nil {
-		return message{}, err
-	}
-	size := int(head[1])
-	if size == 126 {
-		var wide [2]byte
-		if _, err := io.ReadFull(in, wide[:]); err != nil {
-			return message{}, err
-		}
-		size = int(binary.BigEndian.Uint16(wide[:]))
-	}
-	payload := make([]byte, size)
-	_, err := io.ReadFull(in, payload)
-	return message{opcode: head[0] & 0x0f, payload: payload}, err
+	frame, err := websocket.Read(in, maxMessage)
+	return message{opcode: frame.Opcode(), payload: frame.Payload}, err
 }

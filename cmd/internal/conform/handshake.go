@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"mooring/cmd/internal/websocket"
 	"mooring/wire"
 )
 
@@ -21,8 +22,11 @@ func (s *stage) handshake(in *bufio.Reader) (answer string, upgrade bool) {
 	}
 	_ = request.Body.Close()
 	s.mu.Lock()
+	refused := refusal{}
+	if n := len(s.refusals); n > 0 {
+		refused = s.refusals[min(len(s.attempts), n-1)]
+	}
 	s.attempts = append(s.attempts, time.Now())
-	refused := s.refusal
 	s.touch()
 	s.mu.Unlock()
 
@@ -52,7 +56,7 @@ func (s *stage) handshake(in *bufio.Reader) (answer string, upgrade bool) {
 			refused.status, http.StatusText(refused.status), refused.header), false
 	}
 	return "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + selected +
-		"Sec-WebSocket-Accept: " + acceptKey(request.Header.Get("Sec-Websocket-Key")) + "\r\n\r\n", true
+		"Sec-WebSocket-Accept: " + websocket.AcceptKey(request.Header.Get("Sec-Websocket-Key")) + "\r\n\r\n", true
 }
 
 // checkEndpoint is PROTOCOL §2.1 and §11.1, H7 to H10.

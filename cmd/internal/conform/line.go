@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"mooring/cmd/internal/websocket"
 	"mooring/wire"
 )
 
@@ -24,7 +25,7 @@ type line struct {
 	layouts   map[uint32]wire.Layout
 	declared  []declaration
 	data      []dataFrame
-	results   []wire.Result
+	results   []answered
 	pongs     []string
 	acked     uint64
 	auto      bool // acknowledge every frame as it comes
@@ -36,6 +37,13 @@ type line struct {
 	ended     time.Time // by whom ever, first
 	code      wire.CloseCode
 	err       error
+}
+
+// answered is a RESULT and when it came.
+type answered struct {
+	wire.Result
+
+	at time.Time
 }
 
 // limit is a window and when it was announced.
@@ -60,7 +68,7 @@ type dataFrame struct {
 	again     bool // its first row came before, the same
 }
 
-func (l *line) send(frame []byte) { l.socket.write(opBinary, frame) }
+func (l *line) send(frame []byte) { l.socket.write(websocket.Binary, frame) }
 
 // welcome sends WELCOME with the scenario's own values, changed by change.
 func (l *line) welcome(change func(*wire.Welcome)) {
@@ -139,7 +147,7 @@ func (l *line) goAway(code wire.CloseCode) {
 // close closes with this code and waits for the program to have closed too.
 func (l *line) close(code wire.CloseCode) {
 	l.end(nil)
-	l.socket.write(opClose, binary.BigEndian.AppendUint16(nil, uint16(code)))
+	l.socket.write(websocket.Close, binary.BigEndian.AppendUint16(nil, uint16(code)))
 	l.stage.until(time.Second, func() bool { return l.over })
 	_ = l.socket.conn.Close()
 	l.stage.until(time.Second, func() bool { return l.over })

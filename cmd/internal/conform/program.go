@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -20,27 +21,39 @@ type Program interface {
 	Why() string
 }
 
-// Start starts a device program that connects to url with token, and sends rows
-// until it is stopped. ctx bounds its life.
-type Start func(ctx context.Context, url, token string) (Program, error)
+// Target is what a program is told of the server that it is to use.
+type Target struct {
+	URL, Token string
+	// Authority is a file with the certificate, in PEM, of the authority that the
+	// program is to trust; "": TLS is not spoken.
+	Authority string
+}
+
+// Start starts a device program that connects to a server, and sends rows until it
+// is stopped. ctx bounds its life.
+type Start func(ctx context.Context, at Target) (Program, error)
 
 // endPatience is how long a program has after SIGTERM.
 const endPatience = 3 * time.Second
 
 // Command starts programs by a line for the shell, in which {url} and {token}
-// stand for what they are told.
+// stand for what they are told. The file of the authority to trust stands for {ca},
+// and in the variables that OpenSSL, Go and Node go by.
 func Command(line string) (Start, error) {
 	for _, needed := range []string{"{url}", "{token}"} {
 		if !strings.Contains(line, needed) {
 			return nil, fmt.Errorf("the command %q does not say where %s goes", line, needed)
 		}
 	}
-	return func(ctx context.Context, url, token string) (Program, error) {
-		filled := strings.NewReplacer("{url}", url, "{token}", token).Replace(line)
+	return func(ctx context.Context, at Target) (Program, error) {
+		filled := strings.NewReplacer("{url}", at.URL, "{token}", at.Token, "{ca}", at.Authority).Replace(line)
 		p := &process{ended: make(chan struct{})}
 		// The program is ended by its group, not by ctx, which would leave children.
 		p.cmd = exec.CommandContext(context.WithoutCancel(ctx), "sh", "-c", filled) //nolint:gosec // to run the command is what was asked for
 		p.cmd.Stdout, p.cmd.Stderr = &p.tail, &p.tail
+		if at.Authority != "" {
+			p.cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+at.Authority, "NODE_EXTRA_CA_CERTS="+at.Authority)
+		}
 		p.cmd.WaitDelay = endPatience // for pipes that grandchildren hold
 		ownGroup(p.cmd)
 		if err := p.cmd.Start(); err != nil {

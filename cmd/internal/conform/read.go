@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"mooring/cmd/internal/websocket"
 	"mooring/wire"
 )
 
@@ -26,21 +27,21 @@ func (l *line) read() {
 			return
 		}
 		switch got.opcode {
-		case opClose:
+		case websocket.Close:
 			l.closedBy(got.payload)
 			return
-		case opPing:
+		case websocket.Ping:
 			l.count()
 			if !l.stage.silent() {
-				l.socket.write(opPong, got.payload)
+				l.socket.write(websocket.Pong, got.payload)
 			}
-		case opPong:
+		case websocket.Pong:
 			l.count()
 			l.stage.mu.Lock()
 			l.pongs = append(l.pongs, string(got.payload))
 			l.stage.touch()
 			l.stage.mu.Unlock()
-		case opText:
+		case websocket.Text:
 			l.stage.broken(ruleWebSocket, "a text message, which a server closes with 4204")
 		default:
 			l.message(got)
@@ -54,7 +55,7 @@ func (l *line) finish(err error) {
 	switch {
 	case errors.Is(err, errUnmasked), errors.Is(err, errReserved), errors.Is(err, errFragments):
 		s.broken(ruleWebSocket, "%v", err)
-	case errors.Is(err, errLarge):
+	case errors.Is(err, websocket.ErrTooLong):
 		s.broken(ruleMaxFrame, "%v", err)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
@@ -80,7 +81,7 @@ func (l *line) closedBy(payload []byte) {
 	l.code = code
 	l.stage.mu.Unlock()
 	if l.alive() {
-		l.socket.write(opClose, payload[:min(2, len(payload))])
+		l.socket.write(websocket.Close, payload[:min(2, len(payload))])
 	}
 	l.finish(nil)
 }
@@ -159,7 +160,7 @@ func (l *line) frame(kind wire.FrameType, frame []byte, first bool, now time.Tim
 			return fmt.Errorf("RESULT: %w", err)
 		}
 		s.mu.Lock()
-		l.results = append(l.results, result)
+		l.results = append(l.results, answered{result, now})
 		s.touch()
 		s.mu.Unlock()
 	case wire.FramePing:

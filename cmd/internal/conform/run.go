@@ -49,6 +49,11 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 		return Report{}, err
 	}
 	began := time.Now()
+	trust, err := newAuthorities()
+	if err != nil {
+		return Report{}, err
+	}
+	defer trust.remove()
 	found, seen := newFindings(), &boots{}
 	for _, of := range chosen {
 		for _, id := range slices.Concat(of.rules, always) {
@@ -68,7 +73,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 			room <- struct{}{} // all programs of a scenario at once, or none
 		}
 		players.Go(func() {
-			err := play(ctx, of, cfg.Start, found, seen)
+			err := play(ctx, of, cfg.Start, trust, found, seen)
 			for range programs {
 				<-room
 			}
@@ -109,7 +114,7 @@ func choose(names []string) ([]scenario, error) {
 }
 
 // play plays one scenario with as many programs as it takes.
-func play(ctx context.Context, of scenario, start Start, found *findings, seen *boots) error {
+func play(ctx context.Context, of scenario, start Start, trust *authorities, found *findings, seen *boots) error {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	var stages []*stage
@@ -120,21 +125,24 @@ func play(ctx context.Context, of scenario, start Start, found *findings, seen *
 			s.close()
 		}
 	}()
-	for range max(of.programs, 1) {
+	for index := range max(of.programs, 1) {
 		s, err := newStage(ctx, of.name, found, seen)
 		if err != nil {
 			return err
 		}
-		s.refusal = of.refusal
+		s.index, s.refusals = index, of.refusals
+		if len(of.certificates) > 0 {
+			s.shown = of.certificates[index]
+		}
 		stages = append(stages, s)
-		if err := s.open(start); err != nil {
+		if err := s.open(start, trust); err != nil {
 			return err
 		}
 		players.Go(func() { of.play(s) })
 	}
 	players.Wait()
-	if len(stages) > 1 {
-		judgeSpread(stages)
+	if of.together != nil {
+		of.together(stages)
 	}
 	return nil
 }

@@ -9,29 +9,40 @@ type scenario struct {
 	play  func(*stage)
 	// programs is how many are started, each with a stage of its own; 0: one.
 	programs int
-	// refusal is how every handshake is answered, from the first on.
-	refusal refusal
+	// together judges what all of them did.
+	together func([]*stage)
+	// refusals are how handshakes are answered, one after the other; the last one
+	// answers all that follow.
+	refusals []refusal
+	// certificates are what the programs see, each one of them; none: no TLS.
+	certificates []certificate
 }
 
 // scenarios are all of them, the long ones first.
 var scenarios = []scenario{
 	{name: "two faults", rules: []string{ruleFault, rulePoison, ruleGap, ruleGoAwayStops}, play: playFaults},
-	{name: "failing again and again", rules: []string{ruleBackoffBound, ruleBackoffGrows, ruleBackoffSpread}, play: playFailures, programs: backoffPrograms},
-	{name: "refused with 401", rules: []string{ruleUnauthorized}, play: playUnauthorized, refusal: refusal{http.StatusUnauthorized, "WWW-Authenticate: Bearer\r\n"}},
-	{name: "refused with 503", rules: []string{ruleRetryAfter}, play: playBusy, refusal: refusal{http.StatusServiceUnavailable, "Retry-After: 45\r\n"}},
+	{name: "refused with 400, then 426", rules: []string{ruleBadHandshake}, play: playBadHandshake, refusals: []refusal{{http.StatusBadRequest, ""}, {http.StatusUpgradeRequired, "Upgrade: websocket\r\n"}}},
+	{name: "failing again and again", rules: []string{ruleBackoffBound, ruleBackoffGrows, ruleBackoffSpread, ruleSpreadZero}, play: playFailures, programs: backoffPrograms, together: judgeSpread},
+	{name: "refused with 401", rules: []string{ruleUnauthorized}, play: playUnauthorized, refusals: []refusal{{http.StatusUnauthorized, "WWW-Authenticate: Bearer\r\n"}}},
+	{name: "refused with 503", rules: []string{ruleRetryAfter}, play: playBusy, refusals: []refusal{{http.StatusServiceUnavailable, "Retry-After: 45\r\n"}}},
+	{name: "refused with 502", rules: []string{ruleRetryAfterBound}, play: playBadGateway, refusals: []refusal{{http.StatusBadGateway, "Retry-After: 12\r\n"}}},
 	{name: "replaced", rules: []string{ruleLater}, play: playReplaced},
 	{name: "disabled", rules: []string{ruleTerminal}, play: playDisabled},
 	{name: "a silent server", rules: []string{ruleSilence}, play: playSilence},
 	{name: "late acks", rules: []string{rulePatience, rulePing}, play: playLateAcks},
-	{name: "going away", rules: []string{ruleGoAwayStops, ruleGoAwayLeaves, ruleGoAwaySlot}, play: playGoAway},
+	{name: "going away", rules: []string{ruleGoAwayStops, ruleGoAwayLeaves, ruleGoAwaySlot, ruleGoAwayNarrow}, play: playGoAway},
+	{name: "quota", rules: []string{ruleQuotaWait}, play: playQuota},
+	{name: "an unlisted code", rules: []string{ruleUnlisted}, play: playUnlisted},
 	{name: "throttle", rules: []string{ruleThrottle}, play: playThrottle},
 	{name: "reconnects", rules: []string{ruleResend, ruleKeeps, ruleForgets, ruleSameRow, ruleRetry, ruleGoesOn, ruleBootID, ruleFinal}, play: playReconnects},
 	{name: "window", rules: []string{ruleWindow, ruleWindowZero, ruleParams, ruleBeforeWelcome, ruleRising}, play: playWindow},
 	{name: "large frames", rules: []string{ruleMaxFrame}, play: playLargeFrames},
 	{name: "layouts", rules: []string{ruleNeedLayout, ruleLayoutRejected}, play: playLayouts},
-	{name: "frames of later versions", rules: []string{ruleUnknownFields, ruleUnknownFrames, ruleUnknownNotice}, play: playLaterVersions},
+	{name: "frames of later versions", rules: []string{ruleUnknownFields, ruleUnknownFrames, ruleUnknownNotice, ruleWidths, ruleAckOfSent}, play: playLaterVersions},
 	{name: "bad frames", rules: []string{ruleUnknownCritical, ruleBadFrame}, play: playBadFrames},
-	{name: "command", rules: []string{ruleCommand}, play: playCommand},
+	{name: "command", rules: []string{ruleCommand, ruleCommandAgain, ruleCommandTTL}, play: playCommand},
+	{name: "wrong certificates", rules: []string{ruleTLSCheck}, play: playWrongCertificate, programs: 3, certificates: []certificate{ofNobody, forAnother, outOfDate}},
+	{name: "over TLS", rules: []string{ruleTLS}, play: playTLS, certificates: []certificate{good}},
 }
 
 // always are the rules that every scenario looks at.

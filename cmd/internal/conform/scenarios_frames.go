@@ -1,6 +1,7 @@
 package conform
 
 import (
+	"encoding/binary"
 	"time"
 
 	"mooring/wire"
@@ -10,7 +11,7 @@ import (
 // goes on and takes what it knows of it (PROTOCOL §3.2, §3.6, §6.4). The window is
 // 1, so that every further frame shows that the ACK before it was understood.
 func playLaterVersions(s *stage) {
-	mine := []string{ruleUnknownFields, ruleUnknownFrames, ruleUnknownNotice}
+	mine := []string{ruleUnknownFields, ruleUnknownFrames, ruleUnknownNotice, ruleWidths, ruleAckOfSent}
 	l := s.accept(startPatience)
 	if l == nil {
 		s.none(mine, "the program did not connect")
@@ -46,6 +47,37 @@ func playLaterVersions(s *stage) {
 		l.send(longer(wire.NewEncoder().Notice(wire.Notice{Kind: wire.NoticeTime, Time: time.Now().UnixMilli()})))
 		l.send(wire.NewEncoder().Ack(&wire.Ack{Next: next, Window: 1}))
 	})
+	s.goesOn(l, ruleWidths, func(next uint64) { l.send(wideAck(next)) })
+	s.judgeAckOfSent(l)
+}
+
+// wideAck is an ACK with window 1 whose integers and header are wider than they
+// need be (PROTOCOL §3.3).
+func wideAck(next uint64) []byte {
+	frame := []byte{0xdc, 0, 3, 0xd1, 0, byte(wire.FrameAck), 0xcf}
+	frame = binary.BigEndian.AppendUint64(frame, next)
+	return append(frame, 0xd3, 0, 0, 0, 0, 0, 0, 0, 1)
+}
+
+// judgeAckOfSent acknowledges more than was sent, while rows wait behind the window
+// (PROTOCOL §6.2): what comes next must be the next row.
+func (s *stage) judgeAckOfSent(l *line) {
+	if !l.alive() {
+		s.notShown(ruleAckOfSent, "the program had left")
+		return
+	}
+	s.pass(time.Second) // rows pile up
+	had, next := len(l.sent()), l.next()
+	s.mu.Lock()
+	l.acked = max(l.acked, next)
+	s.mu.Unlock()
+	l.send(wire.NewEncoder().Ack(&wire.Ack{Next: 1 << 40, Window: 1}))
+	if !l.await(had+1, patience) {
+		s.broken(ruleAckOfSent, "no rows came within %s of an ACK for more than was sent; the last close was %d", millis(patience), l.closeCode())
+		return
+	}
+	from := l.sent()[had].seq
+	s.judge(ruleAckOfSent, from == next, "rows %d to %d, which were not sent, never came", next, from-1)
 }
 
 // goesOn does something that ends with an ACK, and waits for a frame thereafter.
@@ -111,32 +143,6 @@ func playBadFrames(s *stage) {
 		}
 		s.broken(bad.rule, "it stayed on the connection after %s", bad.text)
 		l.close(wire.CloseDrain)
-	}
-}
-
-// playCommand sends a command that no program knows (PROTOCOL §6.3, §4.4).
-func playCommand(s *stage) {
-	const id = 4711
-	l := s.begin(scenario{rules: []string{ruleCommand}}, 1)
-	if l == nil {
-		return
-	}
-	l.acknowledge()
-	// args {"a": [1, nil]}, and a flag that nobody knows beside "idempotent".
-	l.send(wire.NewEncoder().Command(wire.Command{
-		ID: id, Name: "conform.unknown", Args: []byte{0x81, 0xa1, 'a', 0x92, 0x01, 0xc0}, TTL: 60, Flags: 0x81,
-	}))
-	s.until(patience, func() bool { return len(l.results) > 0 || l.over })
-	s.mu.Lock()
-	results := append([]wire.Result(nil), l.results...)
-	s.mu.Unlock()
-	switch {
-	case len(results) == 0:
-		s.broken(ruleCommand, "no RESULT within %s", millis(patience))
-	case results[0].ID != id:
-		s.broken(ruleCommand, "the RESULT is of command %d, not %d", results[0].ID, id)
-	default:
-		s.measure(ruleCommand, results[0].Status != wire.ResultDone, "answered with status %d", results[0].Status)
 	}
 }
 

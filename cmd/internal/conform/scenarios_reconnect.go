@@ -14,9 +14,12 @@ func playReconnects(s *stage) {
 	if l == nil {
 		return
 	}
-	// The first frame is settled, its first row by a refusal for good.
-	first := l.sent()[0]
-	l.ack(first.next, 16, wire.Reject{Seq: first.seq, N: 1, Channel: wire.WholeRow, Code: wire.CodeType})
+	// The first two frames are settled, the first row of each by a refusal for good,
+	// once with a code that nobody knows.
+	refused, first := l.sent()[0], l.sent()[1]
+	l.ack(first.next, 16,
+		wire.Reject{Seq: refused.seq, N: 1, Channel: wire.WholeRow, Code: wire.CodeType},
+		wire.Reject{Seq: first.seq, N: 1, Channel: wire.WholeRow, Code: 40})
 	s.pass(crossing)
 	s.settle(first.next)
 	behind := l.next()
@@ -37,7 +40,7 @@ func playReconnects(s *stage) {
 		"row %d was the oldest unsettled one; the program began with row %d", first.next, second.sent()[0].seq)
 	s.until(patience, func() bool { return second.nextLocked() >= behind || second.over })
 	s.judgeKeeps(second, first.next, behind)
-	s.judge(ruleFinal, second.sent()[0].seq > first.seq, "row %d was refused with TYPE and came again", first.seq)
+	s.judge(ruleFinal, second.sent()[0].seq > first.seq, "rows %d and %d were refused with TYPE and with code 40; row %d came again", refused.seq, first.seq, second.sent()[0].seq)
 
 	// Everything is settled, and the close is one of class R.
 	next := second.ackAll(0)
@@ -84,7 +87,7 @@ func (s *stage) judgeKeeps(l *line, from, behind uint64) {
 // playGoAway announces a restart with rows unacknowledged (PROTOCOL §9.3).
 func playGoAway(s *stage) {
 	const grace, earliest, latest = 6 * time.Second, 2 * time.Second, 4 * time.Second
-	mine := []string{ruleGoAwayStops, ruleGoAwayLeaves, ruleGoAwaySlot}
+	mine := []string{ruleGoAwayStops, ruleGoAwayLeaves, ruleGoAwaySlot, ruleGoAwayNarrow}
 	l := s.accept(startPatience)
 	if l == nil {
 		s.none(mine, "the program did not connect")
@@ -100,6 +103,10 @@ func playGoAway(s *stage) {
 		s.none(mine, "no rows came after an ACK")
 		return
 	}
+	l.notice(wire.Notice{ // the next one counts
+		Kind: wire.NoticeGoAway, Code: wire.CloseDrain,
+		GraceMillis: int(grace / time.Millisecond), MinMillis: 30_000, MaxMillis: 40_000,
+	})
 	l.notice(wire.Notice{
 		Kind: wire.NoticeGoAway, Code: wire.CloseDrain, Text: "the server restarts",
 		GraceMillis: int(grace / time.Millisecond), MinMillis: int(earliest / time.Millisecond), MaxMillis: int(latest / time.Millisecond),
@@ -128,9 +135,35 @@ func playGoAway(s *stage) {
 	next := s.accept(latest + patience)
 	if next == nil {
 		s.broken(ruleGoAwaySlot, "the program did not come back within %s", millis(latest+patience))
+		s.notShown(ruleGoAwayNarrow, "it did not come back")
 		return
 	}
 	came := next.born.Sub(l.endedAt())
 	s.measure(ruleGoAwaySlot, came >= earliest-100*time.Millisecond && came <= latest+slack,
 		"came back after %s, the slot was 2 s to 4 s", millis(came))
+	s.judgeNarrowSlot(next)
+}
+
+// judgeNarrowSlot closes with a slot that has no width (PROTOCOL §9.3).
+func (s *stage) judgeNarrowSlot(l *line) {
+	const earliest = 3 * time.Second
+	l.welcome(nil)
+	if !s.enough(l, []string{ruleGoAwayNarrow}, 1) {
+		return
+	}
+	l.acknowledge()
+	s.pass(200 * time.Millisecond) // or the ACK may go unread
+	l.notice(wire.Notice{
+		Kind: wire.NoticeGoAway, Code: wire.CloseDrain,
+		MinMillis: int(earliest / time.Millisecond), MaxMillis: int(earliest / time.Millisecond),
+	})
+	l.close(wire.CloseDrain)
+	next := s.accept(earliest + patience)
+	if next == nil {
+		s.broken(ruleGoAwayNarrow, "the program did not come back within %s", millis(earliest+patience))
+		return
+	}
+	came := next.born.Sub(l.endedAt())
+	s.measure(ruleGoAwayNarrow, came >= earliest-100*time.Millisecond && came <= earliest+time.Second+slack,
+		"came back after %s, min_ms and max_ms were 3 s", millis(came))
 }

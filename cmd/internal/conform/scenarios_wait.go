@@ -10,8 +10,11 @@ import (
 
 const (
 	// watch is how long a scenario looks whether a program stays away that must do
-	// so for longer.
+	// so for longer: class R's first wait before any WELCOME is 10 s at most.
 	watch = 16 * time.Second
+	// watchWelcomed is the same where WELCOME has said a spread of 1 s: class F's
+	// first wait, the longest of those that would be too short, is 11 s at most.
+	watchWelcomed = 12 * time.Second
 	// backoffPrograms are started together, to see whether they come back together.
 	backoffPrograms = 3
 	// backoffAttempts is what can come within watch: that waits of 2, 4, 8 … s,
@@ -23,6 +26,12 @@ const (
 // The judgement needs all programs: judgeSpread.
 func playFailures(s *stage) {
 	mine := []string{ruleBackoffBound, ruleBackoffGrows, ruleBackoffSpread}
+	bound, grows := ruleBackoffBound, ruleBackoffGrows
+	var change func(*wire.Welcome)
+	if s.index == backoffPrograms-1 { // of one of them all is the same, with a spread of 0
+		bound, grows, mine = ruleSpreadZero, ruleSpreadZero, []string{ruleSpreadZero}
+		change = func(w *wire.Welcome) { w.Spread = 0 }
+	}
 	l := s.accept(startPatience)
 	if l == nil {
 		s.none(mine, "the program did not connect")
@@ -31,7 +40,7 @@ func playFailures(s *stage) {
 	began := time.Now()
 	attempts := 0
 	for left := watch; ; left = watch - time.Since(began) {
-		l.welcome(nil)
+		l.welcome(change)
 		s.pass(100 * time.Millisecond) // or WELCOME may go unread
 		l.close(wire.CloseInternal)
 		attempts++
@@ -39,16 +48,16 @@ func playFailures(s *stage) {
 		next := s.accept(max(left, 0))
 		if next == nil {
 			if away := time.Since(l.endedAt()); away > most+slack {
-				s.broken(ruleBackoffBound, "after %d failures it stayed away for %s, at most %s is allowed", attempts, millis(away), millis(most))
+				s.broken(bound, "after %d failures it stayed away for %s, at most %s is allowed", attempts, millis(away), millis(most))
 			}
 			break
 		}
 		wait := next.born.Sub(l.endedAt())
 		s.waits = append(s.waits, float64(wait)/float64(most))
-		s.judge(ruleBackoffBound, wait <= most+slack, "after %d failures it waited %s, at most %s is allowed", attempts, millis(wait), millis(most))
+		s.judge(bound, wait <= most+slack, "after %d failures it waited %s, at most %s is allowed", attempts, millis(wait), millis(most))
 		l = next
 	}
-	s.measure(ruleBackoffGrows, attempts <= backoffAttempts, "%d attempts within %s", attempts, millis(watch))
+	s.measure(grows, attempts <= backoffAttempts, "%d attempts within %s", attempts, millis(watch))
 }
 
 // judgeSpread compares the waits of programs that failed at the same times.
@@ -81,8 +90,8 @@ func judgeSpread(stages []*stage) {
 }
 
 // staysAway watches for attempts after then.
-func (s *stage) staysAway(id string, then time.Time, required string) {
-	s.until(watch, func() bool {
+func (s *stage) staysAway(id string, then time.Time, watched time.Duration, required string) {
+	s.until(watched, func() bool {
 		n := len(s.attempts)
 		return n > 0 && s.attempts[n-1].After(then)
 	})
@@ -91,7 +100,7 @@ func (s *stage) staysAway(id string, then time.Time, required string) {
 			s.broken(id, "%s, where it should come back after %s", ended, required)
 			return
 		}
-		s.keptAs(id, "watched for %s of %s", millis(watch), required)
+		s.keptAs(id, "watched for %s of %s", millis(watched), required)
 		return
 	}
 	s.mu.Lock()
@@ -107,7 +116,7 @@ func (s *stage) refused(id, required string) {
 		return
 	}
 	s.pass(300 * time.Millisecond) // a browser may ask twice at once
-	s.staysAway(id, time.Now(), required)
+	s.staysAway(id, time.Now(), watch, required)
 }
 
 func playUnauthorized(s *stage) {
@@ -126,6 +135,57 @@ func playDisabled(s *stage) {
 	s.closedFor(ruleTerminal, wire.CloseDisabled, "15 minutes")
 }
 
+// playUnlisted closes with a code that PROTOCOL §9.1 does not list, of class L.
+func playUnlisted(s *stage) {
+	s.closedFor(ruleUnlisted, 4177, "60 s")
+}
+
+// playBadGateway looks for when a program comes back that was refused with 502 and
+// a Retry-After that is longer than class R's wait can be (PROTOCOL §9.2).
+func playBadGateway(s *stage) {
+	const least = 12 * time.Second
+	wait, ok := s.secondAttempt(ruleRetryAfterBound, least+beforeWelcome)
+	if ok {
+		s.measure(ruleRetryAfterBound, wait >= least-100*time.Millisecond, "came back after %s", millis(wait))
+	}
+}
+
+// playBadHandshake looks for how long a program stays away whose handshake is
+// refused as a faulty one, once with 400, then with 426 (PROTOCOL §9.2, F).
+func playBadHandshake(s *stage) {
+	const least = 10 * time.Second
+	wait, ok := s.secondAttempt(ruleBadHandshake, least+2*beforeWelcome)
+	if !ok {
+		return
+	}
+	s.measure(ruleBadHandshake, wait >= least-100*time.Millisecond, "came back %s after 400", millis(wait))
+	s.mu.Lock()
+	second := s.attempts[1]
+	s.mu.Unlock()
+	s.until(least, func() bool { return len(s.attempts) > 2 })
+	if s.attemptsSince(second) > 0 && time.Since(second) < least-100*time.Millisecond {
+		s.broken(ruleBadHandshake, "came back %s after 426", millis(time.Since(second)))
+	}
+}
+
+// beforeWelcome is the spread that holds before any WELCOME (PROTOCOL §9.2).
+const beforeWelcome = 5 * time.Second
+
+// secondAttempt waits for a program to come back that was refused, so long and slack.
+func (s *stage) secondAttempt(id string, longest time.Duration) (wait time.Duration, ok bool) {
+	if !s.until(startPatience, func() bool { return len(s.attempts) > 0 }) {
+		s.notShown(id, "the program did not connect")
+		return 0, false
+	}
+	if !s.until(longest+slack, func() bool { return len(s.attempts) > 1 }) {
+		s.broken(id, "did not come back within %s", millis(longest+slack))
+		return 0, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.attempts[1].Sub(s.attempts[0]), true
+}
+
 // closedFor makes progress with the program and closes.
 func (s *stage) closedFor(id string, code wire.CloseCode, required string) {
 	l := s.begin(scenario{rules: []string{id}}, 1)
@@ -135,7 +195,7 @@ func (s *stage) closedFor(id string, code wire.CloseCode, required string) {
 	l.ackAll(16)
 	s.pass(200 * time.Millisecond)
 	l.goAway(code)
-	s.staysAway(id, l.endedAt(), required)
+	s.staysAway(id, l.endedAt(), watchWelcomed, required)
 }
 
 // playFaults closes twice with a fault of the sender (PROTOCOL §9.2 F, §9.4).

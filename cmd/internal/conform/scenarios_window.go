@@ -3,6 +3,7 @@ package conform
 import (
 	"time"
 
+	"mooring/cmd/internal/websocket"
 	"mooring/wire"
 )
 
@@ -75,7 +76,7 @@ func playLateAcks(s *stage) {
 		l.stage.mu.Lock()
 		had := len(l.pongs)
 		l.stage.mu.Unlock()
-		l.socket.write(opPing, []byte(payload))
+		l.socket.write(websocket.Ping, []byte(payload))
 		s.until(crossing+slack, func() bool { return len(l.pongs) > had || l.over })
 		s.mu.Lock()
 		got := l.pongs[had:]
@@ -147,10 +148,10 @@ func playThrottle(s *stage) {
 	s.judge(ruleThrottle, len(sent) > 0, "no rows at all came")
 }
 
-// playLargeFrames lets rows pile up before a server that takes 1,024 bytes
-// (PROTOCOL §6.1, §10.1).
+// playLargeFrames lets rows pile up before a server that takes 1,024 bytes, and by
+// PARAMS then 512 (PROTOCOL §6.1, §6.4, §10.1).
 func playLargeFrames(s *stage) {
-	const maxFrame = 1024
+	const maxFrame, smaller = 1024, 512
 	mine := []string{ruleMaxFrame}
 	l := s.accept(startPatience)
 	if l == nil {
@@ -165,6 +166,15 @@ func playLargeFrames(s *stage) {
 	had := len(l.sent())
 	l.acknowledge()
 	l.await(had+4, 3*time.Second)
+	l.hold()
+	s.mu.Lock()
+	l.maxFrame, l.frameFrom = smaller, time.Now()
+	s.mu.Unlock()
+	l.notice(wire.Notice{Kind: wire.NoticeParams, MaxFrame: smaller, Window: 1})
+	s.pass(4 * time.Second)
+	had = len(l.sent())
+	l.acknowledge()
+	l.await(had+4, 3*time.Second)
 	largest := 0
 	s.mu.Lock()
 	welcomed := l.welcomed
@@ -174,5 +184,44 @@ func playLargeFrames(s *stage) {
 			largest = max(largest, frame.size)
 		}
 	}
-	s.keptAs(ruleMaxFrame, "at most %d bytes of %d, after 4 s without an ACK", largest, maxFrame)
+	s.keptAs(ruleMaxFrame, "at most %d bytes of %d, then of %d, after 4 s without an ACK", largest, maxFrame, smaller)
+}
+
+// playQuota refuses rows with QUOTA and looks when they come again, if they do
+// (PROTOCOL §7.2). A row is known by its time and values: it may have a new number.
+func playQuota(s *stage) {
+	const wait = 10 * time.Second
+	l := s.begin(scenario{rules: []string{ruleQuotaWait}}, 1)
+	if l == nil {
+		return
+	}
+	first, next := l.sent()[0].seq, l.next()
+	s.mu.Lock()
+	refused := map[string]bool{}
+	for seq := first; seq < next; seq++ {
+		if text, there := s.rows[seq]; there {
+			refused[text] = true
+		}
+	}
+	s.mu.Unlock()
+	refusedAt := time.Now()
+	l.ack(next, 16, wire.Reject{Seq: first, N: next - first, Channel: wire.WholeRow, Code: wire.CodeQuota})
+	l.acknowledge()
+	again := func() (at time.Time) {
+		for seq, text := range s.rows {
+			if came := s.cameAt[seq]; came.After(refusedAt) && refused[text] && (at.IsZero() || came.Before(at)) {
+				at = came
+			}
+		}
+		return at
+	}
+	s.until(wait+slack, func() bool { return !again().IsZero() })
+	s.mu.Lock()
+	at := again()
+	s.mu.Unlock()
+	if at.IsZero() {
+		s.keptAs(ruleQuotaWait, "not within %s", millis(wait+slack))
+		return
+	}
+	s.measure(ruleQuotaWait, at.Sub(refusedAt) > wait-100*time.Millisecond, "came again after %s", millis(at.Sub(refusedAt)))
 }

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,7 +37,10 @@ type stage struct {
 	findings *findings
 	boots    *boots
 	token    string
+	index    int // of the stages of a scenario
 	listener net.Listener
+	shown    certificate
+	secure   *tls.Config // that shows it; nil: no TLS
 	program  Program
 	ctx      context.Context //nolint:containedctx // a stage lives as long as its scenario's context
 	workers  sync.WaitGroup
@@ -43,11 +48,13 @@ type stage struct {
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced whenever something below changes
-	refusal  refusal
+	refusals []refusal
 	attempts []time.Time // handshakes that were asked for
+	hungUp   error       // how the last handshake of TLS failed
 	lines    []*line     // those that were upgraded
 	taken    int         // of lines, by accept
 	rows     map[uint64]string
+	cameAt   map[uint64]time.Time // the rows, last
 	boot     uint32
 	hasBoot  bool
 	settled  uint64 // rows before it were acknowledged, and the program surely knows
@@ -57,7 +64,7 @@ type stage struct {
 	closed   bool
 }
 
-// refusal is how handshakes are answered; status 0: with the upgrade.
+// refusal is how a handshake is answered; status 0: with the upgrade.
 type refusal struct {
 	status int
 	header string // further lines
@@ -74,14 +81,22 @@ func newStage(ctx context.Context, name string, found *findings, seen *boots) (*
 	return &stage{
 		name: name, findings: found, boots: seen, listener: listener, ctx: ctx,
 		token:   "conform-" + hex.EncodeToString(secret),
-		changed: make(chan struct{}), rows: map[uint64]string{},
+		changed: make(chan struct{}), rows: map[uint64]string{}, cameAt: map[uint64]time.Time{},
 	}, nil
 }
 
 // open starts the program and serves it.
-func (s *stage) open(start Start) error {
+func (s *stage) open(start Start, trust *authorities) error {
+	at := Target{URL: "ws://" + s.listener.Addr().String() + wire.StreamPath, Token: s.token}
+	if s.shown != noTLS {
+		var err error
+		if s.secure, err = trust.show(s.shown); err != nil {
+			return err
+		}
+		at.URL, at.Authority = "wss"+strings.TrimPrefix(at.URL, "ws"), trust.file
+	}
 	s.workers.Go(s.serve)
-	program, err := start(s.ctx, "ws://"+s.listener.Addr().String()+wire.StreamPath, s.token)
+	program, err := start(s.ctx, at)
 	if err != nil {
 		return err
 	}
@@ -220,6 +235,17 @@ func (s *stage) greet(conn net.Conn) {
 	release := context.AfterFunc(s.ctx, func() { _ = conn.Close() })
 	defer release()
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	if s.secure != nil {
+		secured := tls.Server(conn, s.secure)
+		if err := secured.HandshakeContext(s.ctx); err != nil {
+			s.mu.Lock()
+			s.hungUp = err
+			s.touch()
+			s.mu.Unlock()
+			return
+		}
+		conn = secured
+	}
 	in := bufio.NewReader(conn)
 	answer, upgraded := s.handshake(in)
 	if answer == "" {

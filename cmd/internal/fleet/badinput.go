@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 
+	"mooring/cmd/internal/websocket"
 	"mooring/wire"
 )
 
@@ -60,7 +61,7 @@ func intruderChannels() []wire.Channel {
 }
 
 // binaryMessage makes a message of a frame.
-func binaryMessage(frame []byte) []byte { return maskedFrame(0x80|opBinary, frame) }
+func binaryMessage(frame []byte) []byte { return maskedFrame(websocket.Fin|websocket.Binary, frame) }
 
 // dataFrame is a DATA frame of the intruders' layout with these fields behind
 // seq and n.
@@ -119,17 +120,17 @@ func badMessages() []badInput {
 	zeros := func(at inputPlace) []byte { return make([]byte, at.maxFrame/2+1) }
 	return []badInput{
 		{line: "M1", text: "no frame for 10 s", want: reaction{close: wire.CloseHeartbeat}, mute: true},
-		raw("M2", "a text message", wire.CloseText, maskedFrame(0x80|opText, []byte("hello"))...),
+		raw("M2", "a text message", wire.CloseText, maskedFrame(websocket.Fin|websocket.Text, []byte("hello"))...),
 		{line: "M3", text: "a message over max_frame", want: reaction{close: wire.CloseTooLarge}, bytes: func(at inputPlace) []byte {
 			return binaryMessage(make([]byte, at.maxFrame+1))
 		}},
 		{line: "M3", text: "fragments over max_frame", want: reaction{close: wire.CloseTooLarge}, bytes: func(at inputPlace) []byte {
-			return append(maskedFrame(opBinary, zeros(at)), maskedFrame(0x80, zeros(at))...)
+			return append(maskedFrame(websocket.Binary, zeros(at)), maskedFrame(0x80, zeros(at))...)
 		}},
 		raw("M4", "an impossible length", wire.CloseBadFrame,
 			0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0),
 		raw("M5", "an unmasked frame", 1002, 0x82, 1, 0x91),
-		raw("M5", "reserved bits", 1002, maskedFrame(0xc0|opBinary, []byte{0x91, 5})...),
+		raw("M5", "reserved bits", 1002, maskedFrame(0xc0|websocket.Binary, []byte{0x91, 5})...),
 		raw("M5", "a reserved opcode", 1002, maskedFrame(0x8b, nil)...),
 		raw("M5", "a continuation of nothing", 1002, maskedFrame(0x80, []byte{0x91, 5})...),
 		frame("M6", "an empty message", wire.CloseBadFrame),

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mooring/cmd/internal/websocket"
 	"mooring/wire"
 )
 
@@ -66,7 +67,7 @@ func sink(conn net.Conn) {
 	payload := make([]byte, 64<<10)
 	for {
 		opcode, size, err := readClientFrame(reader, payload)
-		if err != nil || opcode == opClose {
+		if err != nil || opcode == websocket.Close {
 			return
 		}
 		if kind, err := wire.FrameTypeOf(payload[:size]); err != nil || kind != wire.FrameData {

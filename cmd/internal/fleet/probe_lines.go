@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"mooring/cmd/internal/websocket"
 	"mooring/wire"
 )
 
@@ -50,7 +51,7 @@ func probeFragments(ctx context.Context, p *probe) verdict {
 	return p.with(ctx, wire.Hello{}, func(l *probeLine) verdict {
 		frame := rowOf(inputPlace{seq: int64(l.sent), time: time.Now().UnixMilli()}, packInt(1), packNil)
 		message := slices.Concat(
-			maskedFrame(opBinary, frame[:3]), maskedFrame(0x80|opPing, []byte("between")),
+			maskedFrame(websocket.Binary, frame[:3]), maskedFrame(websocket.Fin|websocket.Ping, []byte("between")),
 			maskedFrame(0, frame[3:9]), maskedFrame(0, nil), maskedFrame(0x80, frame[9:]))
 		_ = l.socket.raw(message)
 		l.sent++
@@ -61,7 +62,7 @@ func probeFragments(ctx context.Context, p *probe) verdict {
 
 func probeManyFragments(ctx context.Context, p *probe) verdict {
 	return p.with(ctx, wire.Hello{}, func(l *probeLine) verdict {
-		message := maskedFrame(opBinary, []byte{0x91})
+		message := maskedFrame(websocket.Binary, []byte{0x91})
 		for range 2000 {
 			message = append(message, maskedFrame(0, nil)...)
 		}
@@ -79,14 +80,14 @@ func (l *probeLine) closedWith(code wire.CloseCode) verdict {
 func probePing(ctx context.Context, p *probe) verdict {
 	return p.with(ctx, wire.Hello{}, func(l *probeLine) verdict {
 		for _, payload := range []string{"mooring", ""} {
-			_ = l.socket.raw(maskedFrame(0x80|opPing, []byte(payload)))
+			_ = l.socket.raw(maskedFrame(websocket.Fin|websocket.Ping, []byte(payload)))
 			_ = l.socket.conn.SetDeadline(time.Now().Add(patience))
 			for {
 				opcode, got, err := l.socket.message()
 				if err != nil {
 					return broken("no Pong: %v", err)
 				}
-				if opcode != opPong {
+				if opcode != websocket.Pong {
 					continue
 				}
 				if string(got) != payload {
@@ -203,7 +204,7 @@ func probeGoAway(ctx context.Context, p *probe) verdict {
 
 func probeClose(ctx context.Context, p *probe) verdict {
 	return p.with(ctx, wire.Hello{}, func(l *probeLine) verdict {
-		_ = l.socket.raw(maskedFrame(0x80|opClose, []byte{0x03, 0xe8})) // 1000
+		_ = l.socket.raw(maskedFrame(websocket.Fin|websocket.Close, []byte{0x03, 0xe8})) // 1000
 		l.until(patience, func() bool { return false })
 		return judged(l.code == 1000, "%d", l.code)
 	})
@@ -221,18 +222,18 @@ func probeHeartbeat(ctx context.Context, p *probe) verdict {
 			switch {
 			case err != nil && isTimeout(err):
 				return broken("it did not close within %s", after.Round(time.Second))
-			case err == nil && opcode == opPing:
+			case err == nil && opcode == websocket.Ping:
 				if len(payload) > 0 {
 					return broken("a Ping with %d bytes", len(payload))
 				}
 				if pinged == 0 {
 					pinged = after
 				}
-			case err == nil && opcode == opBinary:
+			case err == nil && opcode == websocket.Binary:
 				if notice, err := p.in.decoder.Notice(payload); err == nil && notice.Kind == wire.NoticeGoAway {
 					goAway = notice.Code
 				}
-			case err != nil || opcode == opClose:
+			case err != nil || opcode == websocket.Close:
 				good := goAway == wire.CloseHeartbeat && pinged > 0 && pinged <= hb+tolerance && after >= hb+10*time.Second-time.Second
 				if good {
 					return kept("pinged after %.1f s, closed after %.1f s", pinged.Seconds(), after.Seconds())
@@ -253,7 +254,7 @@ func probeControlRate(ctx context.Context, p *probe) verdict {
 		const pings = 1000
 		var all []byte
 		for range pings {
-			all = append(all, maskedFrame(0x80|opPing, nil)...)
+			all = append(all, maskedFrame(websocket.Fin|websocket.Ping, nil)...)
 		}
 		_ = l.socket.raw(all)
 		l.rows(1)

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"mooring/cmd/internal/websocket"
 	"mooring/wire"
 )
 
@@ -26,15 +27,6 @@ type rawSocket struct {
 	reader *bufio.Reader
 	header http.Header // of the answer to the handshake
 }
-
-// WebSocket opcodes.
-const (
-	opText   = 1
-	opBinary = 2
-	opClose  = 8
-	opPing   = 9
-	opPong   = 10
-)
 
 // maxRawMessage is more than any server sends (PROTOCOL §2.6).
 const maxRawMessage = 64 << 10
@@ -109,7 +101,9 @@ func dialURL(ctx context.Context, target *url.URL, config *tls.Config) (net.Conn
 func (s *rawSocket) close() { _ = s.conn.Close() }
 
 // send writes one message in one frame.
-func (s *rawSocket) send(payload []byte) error { return s.raw(maskedFrame(0x80|opBinary, payload)) }
+func (s *rawSocket) send(payload []byte) error {
+	return s.raw(maskedFrame(websocket.Fin|websocket.Binary, payload))
+}
 
 func (s *rawSocket) raw(bytes []byte) error {
 	_, err := s.conn.Write(bytes)
@@ -118,57 +112,23 @@ func (s *rawSocket) raw(bytes []byte) error {
 
 // maskedFrame is a client's WebSocket frame with this first byte.
 func maskedFrame(first byte, payload []byte) []byte {
-	frame := []byte{first}
-	switch size := len(payload); {
-	case size < 126:
-		frame = append(frame, 0x80|byte(size))
-	case size < 1<<16:
-		frame = append(frame, 0x80|126)
-		frame = binary.BigEndian.AppendUint16(frame, uint16(size))
-	default:
-		frame = append(frame, 0x80|127)
-		frame = binary.BigEndian.AppendUint64(frame, uint64(size))
-	}
-	mask := [4]byte{0x12, 0x34, 0x56, 0x78} // masking hides nothing here
-	frame = append(frame, mask[:]...)
-	for i, b := range payload {
-		frame = append(frame, b^mask[i%4])
-	}
-	return frame
+	return websocket.Append(nil, first, &[4]byte{0x12, 0x34, 0x56, 0x78}, payload) // masking hides nothing here
 }
 
 var errRawMessage = errors.New("the server sent a WebSocket frame that it must not send")
 
 // message reads one message, which the server never fragments.
 func (s *rawSocket) message() (opcode byte, payload []byte, err error) {
-	var head [2]byte
-	if _, err := io.ReadFull(s.reader, head[:]); err != nil {
+	frame, err := websocket.Read(s.reader, maxRawMessage)
+	switch {
+	case errors.Is(err, websocket.ErrTooLong):
+		return 0, nil, errRawMessage
+	case err != nil:
 		return 0, nil, err
-	}
-	size := uint64(head[1])
-	if head[0]&0xf0 != 0x80 || size > 127 { // fragments, reserved bits, a mask
+	case !frame.Final() || frame.Reserved() || frame.Masked:
 		return 0, nil, errRawMessage
 	}
-	switch size {
-	case 126:
-		var length [2]byte
-		if _, err := io.ReadFull(s.reader, length[:]); err != nil {
-			return 0, nil, err
-		}
-		size = uint64(binary.BigEndian.Uint16(length[:]))
-	case 127:
-		var length [8]byte
-		if _, err := io.ReadFull(s.reader, length[:]); err != nil {
-			return 0, nil, err
-		}
-		size = binary.BigEndian.Uint64(length[:])
-	}
-	if size > maxRawMessage {
-		return 0, nil, errRawMessage
-	}
-	payload = make([]byte, size)
-	_, err = io.ReadFull(s.reader, payload)
-	return head[0] & 0x0f, payload, err
+	return frame.Opcode(), frame.Payload, nil
 }
 
 // answer is what the server said: one frame, or its end.
@@ -190,16 +150,16 @@ func (s *rawSocket) next(until time.Time, decoder *wire.Decoder, goAway *wire.Cl
 			return answer{code: 1006, goAway: *goAway, err: err}
 		}
 		switch opcode {
-		case opPing:
-			_ = s.raw(maskedFrame(0x80|opPong, payload))
-		case opClose:
+		case websocket.Ping:
+			_ = s.raw(maskedFrame(websocket.Fin|websocket.Pong, payload))
+		case websocket.Close:
 			code := wire.CloseCode(1005)
 			if len(payload) >= 2 {
 				code = wire.CloseCode(binary.BigEndian.Uint16(payload))
 			}
-			_ = s.raw(maskedFrame(0x80|opClose, payload[:min(2, len(payload))]))
+			_ = s.raw(maskedFrame(websocket.Fin|websocket.Close, payload[:min(2, len(payload))]))
 			return answer{code: code, goAway: *goAway}
-		case opBinary:
+		case websocket.Binary:
 			kind, err := wire.FrameTypeOf(payload)
 			if err != nil {
 				return answer{code: 1006, goAway: *goAway, err: err}
