@@ -23,8 +23,20 @@ def set_interval(args):
     return {"ms": interval}
 
 
-def now():  # ms; MicroPython counts from the board's start or from 2000
-    return time.time_ns() // 1000000
+if hasattr(time, "ticks_ms"):
+    _ticks, _ms = time.ticks_ms(), 0
+
+    def now():  # ms since the start; ticks_ms() begins again at 0 after some days
+        global _ticks, _ms
+        ticks = time.ticks_ms()
+        _ms += time.ticks_diff(ticks, _ticks)
+        _ticks = ticks
+        return _ms
+
+else:  # CPython
+
+    def now():
+        return time.monotonic_ns() // 1000000
 
 
 # 500 rows of one channel take about 40 KB.
@@ -80,13 +92,13 @@ async def talk(ws):
         receiving.cancel()
 
 
-async def run(url, token):
-    """Measure and send for ever."""
+async def run(url, token, authority=None):
+    """Measure and send for ever. authority: for wss, as mooring_socket.connect has it."""
     task = asyncio.create_task(measuring())
     while True:
         ended, ws = {}, None
         try:
-            ws = await asyncio.wait_for(connect(url, token), 20)
+            ws = await asyncio.wait_for(connect(url, token, authority), 20)
             ended = {"code": await talk(ws)}
         except Closed as closed:
             ended = {"code": closed.code}

@@ -26,42 +26,62 @@ class Closed(Exception):
         self.code = code
 
 
-async def connect(url, token):
+async def connect(url, token, authority=None):
+    """authority: certificate in DER, for wss; MicroPython knows none by itself."""
     scheme, rest = url.split("://", 1)
     host, path = rest.split("/", 1)
     name, _, port = host.partition(":")
     secure = scheme == "wss"
-    reader, writer = await asyncio.open_connection(name, int(port or (443 if secure else 80)), **({"ssl": True} if secure else {}))
-    key = binascii.b2a_base64(os.urandom(16)).strip().decode()
-    request = (
-        "GET /%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n"
-        "Sec-WebSocket-Protocol: mooring.v1\r\nAuthorization: Bearer %s\r\n\r\n"
-    )
-    writer.write((request % (path, host, key, token)).encode())
-    await writer.drain()
-    line = await reader.readline()
-    if not line:
-        writer.close()
-        raise OSError("the server closed without an answer")
-    status, retry_after = int(line.split()[1]), 0
-    while True:
-        line = (await reader.readline()).strip()
-        if not line:
-            break
-        field, _, value = line.decode().partition(":")
-        if field.lower() == "retry-after" and value.strip().isdigit():
-            retry_after = int(value)
-    if status != 101:
-        writer.close()
-        raise Refused(status, retry_after)
-    return Socket(reader, writer)
+    more = {"ssl": trusting(authority)} if secure else {}
+    reader, writer = await asyncio.open_connection(name, int(port or (443 if secure else 80)), **more)
+    socket = Socket(reader, writer)
+    try:
+        await socket.upgrade(host, path, token)
+        return socket
+    except BaseException:  # a timeout too: a board has but a few sockets
+        await socket.abort()
+        raise
+
+
+def trusting(authority):
+    import ssl  # not every board has it
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if authority:
+        context.load_verify_locations(cadata=authority)
+    elif hasattr(context, "load_default_certs"):
+        context.load_default_certs()
+    return context
 
 
 class Socket:
     def __init__(self, reader, writer):
         self.reader, self.writer = reader, writer
         self.lock = asyncio.Lock()  # two tasks send, and MicroPython's drain is for one at a time
+
+    async def upgrade(self, host, path, token):
+        key = binascii.b2a_base64(os.urandom(16)).strip().decode()
+        request = (
+            "GET /%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n"
+            "Sec-WebSocket-Protocol: mooring.v1\r\nAuthorization: Bearer %s\r\n\r\n"
+        )
+        self.writer.write((request % (path, host, key, token)).encode())
+        await self.writer.drain()
+        line = await self.reader.readline()
+        parts = line.split()
+        if len(parts) < 2 or parts[0][:5] != b"HTTP/" or not parts[1].isdigit():
+            raise OSError("the server did not answer in HTTP")
+        status, retry_after = int(parts[1]), 0
+        while True:
+            line = (await self.reader.readline()).strip()
+            if not line:
+                break
+            field, _, value = line.decode().partition(":")
+            if field.lower() == "retry-after" and value.strip().isdigit():
+                retry_after = int(value)
+        if status != 101:
+            raise Refused(status, retry_after)
 
     async def send(self, payload, opcode=BINARY):
         length = len(payload)
@@ -107,7 +127,7 @@ class Socket:
             pass
 
     async def abort(self):
-        self.writer.close()
+        self.writer.close()  # does nothing in MicroPython, where wait_closed closes
         try:
             await self.writer.wait_closed()
         except (OSError, EOFError):
