@@ -34,7 +34,6 @@ enum { TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 }; /* RFC 6455 5.2 *
 #define CONNECT_MS 30000	 /* for opening and the handshake */
 #define STEADY_MS 60000		 /* a connection that lived so long is progress, PROTOCOL 9.2 */
 #define FARTHEST ((uint64_t)1 << 53)
-#define ABSENT UINT64_MAX
 #define DAY_MS 86400000u
 
 /* --- Numbers as bytes, most significant first ------------------------------ */
@@ -87,18 +86,18 @@ static uint32_t rows_of(const uint8_t *record)
 }
 
 /* at goes to the start if no record lies at the cursor. One must be left. */
-static uint8_t *at(const struct mooring *m, uint32_t *cursor)
+static uint8_t *at(const struct mooring *m, uint8_t **cursor)
 {
-	if (m->size - *cursor < HEAD || form_of(m->ring + *cursor) == SKIP)
-		*cursor = 0;
-	return m->ring + *cursor;
+	if (m->ring_end - *cursor < HEAD || form_of(*cursor) == SKIP)
+		*cursor = m->ring;
+	return *cursor;
 }
 
 /* pass moves a cursor behind the record there, and gives its rows. */
-static uint32_t pass(const struct mooring *m, uint32_t *cursor)
+static uint32_t pass(const struct mooring *m, uint8_t **cursor)
 {
 	uint8_t *here = at(m, cursor);
-	*cursor += HEAD + body_of(here);
+	*cursor = here + HEAD + body_of(here);
 	return rows_of(here);
 }
 
@@ -106,30 +105,21 @@ static uint32_t pass(const struct mooring *m, uint32_t *cursor)
  * as lost what was not settled. */
 static bool forget(struct mooring *m, uint32_t rows, bool settled)
 {
-	uint32_t before = m->waiting;
-	while (m->records > 0) {
-		uint8_t *oldest = at(m, &m->head);
-		uint32_t n = rows_of(oldest);
-		if (n > rows)
-			break;
-		rows -= n;
-		if (!settled && form_of(oldest) != GAP)
+	uint32_t before = m->waiting, n;
+	/* at() leaves the head at the oldest record: what is free lies before it. */
+	while (m->waiting > 0 && (n = rows_of(at(m, &m->head))) <= rows) {
+		if (!settled && form_of(m->head) != GAP)
 			m->lost += n;
-		m->records--;
+		rows -= n;
 		m->waiting -= n;
 		m->head_seq += n;
+		m->sent = m->sent > n ? m->sent - n : 0;
 		pass(m, &m->head);
-		if (m->records > 0)
-			at(m, &m->head); /* free is what lies before it */
-		if (m->sent >= n) {
-			m->sent -= n;
-		} else {
-			m->sent = 0;
-			m->send = m->head;
-		}
 	}
-	if (m->records == 0)
-		m->head = m->tail = m->send = 0;
+	if (m->waiting == 0)
+		m->head = m->tail = m->ring;
+	if (m->sent == 0)
+		m->send = m->head;
 	if (m->waiting == before)
 		return false;
 	if (m->config->forget != NULL)
@@ -149,7 +139,6 @@ static void keep(struct mooring *m, uint64_t seq, const uint8_t *record)
 static void added(struct mooring *m, const uint8_t *record)
 {
 	keep(m, m->head_seq + m->waiting, record);
-	m->records++;
 	m->waiting += pass(m, &m->tail);
 }
 
@@ -158,261 +147,238 @@ static void added(struct mooring *m, const uint8_t *record)
 static uint8_t *reserve(struct mooring *m, uint32_t length, uint32_t rows)
 {
 	uint32_t gap = m->gap ? HEAD : 0;
-	uint8_t *to;
 	length += gap;
 	for (;;) {
-		uint32_t end = m->size;
-		if (m->records > 0 && m->tail <= m->head)
+		uint8_t *end = m->ring_end;
+		if (m->waiting > 0 && m->tail <= m->head)
 			end = m->head; /* what is free lies before the oldest */
-		if (end - m->tail >= length)
+		if ((uint32_t)(end - m->tail) >= length)
 			break;
-		if (end == m->size && m->records > 0 && m->head >= length) {
-			if (m->size - m->tail >= HEAD)
-				m->ring[m->tail + 2] = SKIP << 4;
+		if (end == m->ring_end && (uint32_t)(m->head - m->ring) >= length) {
+			if (end - m->tail >= HEAD)
+				m->tail[2] = SKIP << 4;
 			if (m->send == m->tail)
-				m->send = 0;
-			m->tail = 0;
+				m->send = m->ring;
+			m->tail = m->ring;
 			break;
 		}
-		if (!m->config->drop_oldest || m->records == 0) {
+		if (!m->config->drop_oldest || m->waiting == 0) {
 			m->gap += rows;
 			m->lost += rows;
 			return NULL;
 		}
 		drop_oldest(m);
 	}
-	to = m->ring + m->tail;
 	if (gap > 0) {
+		uint8_t *to = m->tail;
 		memset(to, 0, HEAD);
 		to[2] = GAP << 4;
 		put_be(to + 5, 4, m->gap);
 		m->gap = 0;
 		added(m, to);
-		to += HEAD;
 	}
-	return to;
+	return m->tail;
 }
 
 /* --- MessagePack out --------------------------------------------------------- */
 
-/* A writer whose end was passed stays there: at is NULL. */
-struct writer {
-	uint8_t *at, *end;
-};
-
-static void put(struct writer *w, const void *bytes, uint32_t length)
+/* The writer is m->at and m->end: one thing is written at a time. When the end was
+ * passed, at is NULL and stays it. Each put gives m back, which so is in the
+ * register where the next one wants it. */
+static struct mooring *put(struct mooring *m, const void *bytes, uint32_t length)
 {
-	if (w->at == NULL || (uint32_t)(w->end - w->at) < length) {
-		w->at = NULL;
-		return;
+	uint8_t *to = m->at;
+	m->at = NULL;
+	if (to != NULL && (uint32_t)(m->end - to) >= length) {
+		m->at = to + length;
+		memcpy(to, bytes, length);
 	}
-	memcpy(w->at, bytes, length);
-	w->at += length;
+	return m;
 }
 
-static void put_byte(struct writer *w, uint32_t byte)
+static struct mooring *put_byte(struct mooring *m, uint32_t byte)
 {
 	uint8_t b = (uint8_t)byte;
-	put(w, &b, 1);
+	return put(m, &b, 1);
 }
 
 /* put_wide is for the few numbers of up to 64 bits. Those of put_fixed have 32, so
  * that its arguments fit into registers. */
-static void put_wide(struct writer *w, uint32_t bytes, uint64_t number, uint32_t head)
+OUT_OF_LINE static struct mooring *put_wide(struct mooring *m, uint32_t bytes, uint64_t number, uint32_t head)
 {
 	uint8_t b[9];
 	b[0] = (uint8_t)head;
 	put_be(b + 1, bytes, number);
-	put(w, b, bytes + 1);
+	return put(m, b, bytes + 1);
 }
 
-static void put_fixed(struct writer *w, uint32_t head, uint32_t number, uint32_t bytes)
+static struct mooring *put_fixed(struct mooring *m, uint32_t head, uint32_t number, uint32_t bytes)
 {
-	put_wide(w, bytes, number, head);
+	return put_wide(m, bytes, number, head);
 }
 
-/* put_int takes one byte, or two, three, five, nine. */
-static void put_int(struct writer *w, int64_t number)
+/* put_int takes one byte, or three, five, nine. */
+static struct mooring *put_int(struct mooring *m, int64_t number)
 {
 	if (number >= -32 && number < 128)
-		put_byte(w, (uint32_t)number);
-	else if (number == (int16_t)number)
-		put_fixed(w, 0xd1, (uint32_t)number, 2);
-	else if (number == (int32_t)number)
-		put_fixed(w, 0xd2, (uint32_t)number, 4);
-	else
-		put_wide(w, 8, (uint64_t)number, 0xd3);
+		return put_byte(m, (uint32_t)number);
+	if (number == (int16_t)number)
+		return put_fixed(m, 0xd1, (uint32_t)number, 2);
+	if (number == (int32_t)number)
+		return put_fixed(m, 0xd2, (uint32_t)number, 4);
+	return put_wide(m, 8, (uint64_t)number, 0xd3);
 }
 
-static void put_string(struct writer *w, const char *text)
+static struct mooring *put_string(struct mooring *m, const char *text)
 {
-	if (text == NULL) {
-		put_byte(w, 0xc0);
-		return;
-	}
+	if (text == NULL)
+		return put_byte(m, 0xc0);
 	uint32_t length = (uint32_t)strlen(text);
 	if (length > 255)
 		length = 255;
-	put_fixed(w, 0xd9, length, 1);
-	put(w, text, length);
+	return put(put_fixed(m, 0xd9, length, 1), text, length);
 }
 
-static void put_value(struct writer *w, const struct mooring_value *value)
+static void put_value(struct mooring *m, const struct mooring_value *value)
 {
-	switch (value->type) {
-	case 1:
-		put_int(w, value->as.integer);
-		break;
-	case 2: {
-		uint32_t bits;
-		memcpy(&bits, &value->as.number, 4);
-		put_fixed(w, 0xca, bits, 4);
-		break;
-	}
-	case 3:
-		put_byte(w, value->as.integer ? 0xc3 : 0xc2);
-		break;
-	case 4:
-		put_string(w, value->as.text);
-		break;
-	default:
-		put_byte(w, 0xc0);
+	uint32_t byte = 0xc0;
+	if (value->type == 1) {
+		put_int(m, value->as.integer);
+	} else if (value->type == 2) {
+		put_fixed(m, 0xca, (uint32_t)value->as.integer, 4); /* the float's bits */
+	} else if (value->type == 4) {
+		put_string(m, value->as.text);
+	} else {
+		if (value->type == 3)
+			byte = value->as.integer ? 0xc3 : 0xc2;
+		put_byte(m, byte);
 	}
 }
 
 /* --- MessagePack in ---------------------------------------------------------- */
 
 /* A reader of one frame. left counts the elements that the array still has. Once
- * bad it reads zeros. (bad is a word since a Cortex-M0+ has no loads and stores of
- * bytes on the stack.) */
+ * something was wrong, at is NULL. */
 struct reader {
 	const uint8_t *at, *end;
-	uint32_t left, bad;
+	uint32_t left;
+	uint64_t is, big; /* the integer read last, and the field that may be large */
 };
 
-static const uint8_t *take(struct reader *r, uint32_t length)
-{
-	static const uint8_t zeros[8];
-	const uint8_t *from = r->at;
-	if (r->bad || (uint32_t)(r->end - from) < length) {
-		r->bad = true;
-		return zeros;
-	}
-	r->at += length;
-	return from;
-}
+/* What value() came upon: nil or no element left; an integer from 0 to 2^53;
+ * anything else. */
+enum { ABSENT, INTEGER, OTHER };
 
-static uint64_t take_be(struct reader *r, uint32_t bytes) { return get_be(take(r, bytes), bytes); }
-
-/* big is an integer of any width up to 2^53. *is stays if it is nil or missing,
- * which is bad if it was ABSENT. */
-static void big(struct reader *r, uint64_t *is)
-{
-	if (r->left > 0) {
-		r->left--;
-		uint32_t b = (uint32_t)take_be(r, 1);
-		if (b < 0x80) {
-			*is = b;
-		} else if (b >= 0xcc && b <= 0xd3) {
-			*is = take_be(r, 1u << (b & 3));
-			if (b >= 0xd0 && (r->at[-(1 << (b & 3))] & 0x80) != 0)
-				r->bad = true; /* nothing of ours is negative */
-		} else if (b != 0xc0) {
-			r->bad = true;
-		}
-	}
-	if (*is >> 32 > FARTHEST >> 32)
-		r->bad = true;
-}
-
-/* small is the same up to most; what is above and not otherwise is bad. */
-static uint32_t small(struct reader *r, uint32_t otherwise, uint32_t most)
-{
-	uint64_t is = otherwise;
-	big(r, &is);
-	if (is > most)
-		r->bad = true;
-	return (uint32_t)is;
-}
-
-static uint64_t required(struct reader *r)
-{
-	uint64_t is = ABSENT;
-	big(r, &is);
-	return is;
-}
-
-#define REQUIRED UINT32_MAX
-
-static uint32_t word(struct reader *r, uint32_t otherwise) { return small(r, otherwise, UINT16_MAX); }
-
-OUT_OF_LINE static uint32_t needed_word(struct reader *r) { return word(r, REQUIRED); }
-
-/* capped is for waits: nothing longer than a day is believed. */
-static uint32_t capped(struct reader *r)
-{
-	uint32_t value = small(r, 0, UINT32_MAX);
-	return value < DAY_MS ? value : DAY_MS;
-}
-
-static void open_array(struct reader *r)
-{
-	uint32_t b = (uint32_t)take_be(r, 1);
-	if (b == 0xdc)
-		r->left = (uint32_t)take_be(r, 2);
-	else if (b >> 4 == 9)
-		r->left = b & 15;
-	else
-		r->bad = true;
-}
-
-/* skip passes over one value of any kind (PROTOCOL 3.3 to 3.5), without going
+/* value passes over one value of any kind (PROTOCOL 3.3 to 3.5), without going
  * deeper than one call. */
-static void skip(struct reader *r)
+static uint32_t value(struct reader *r)
 {
-	/* From 0xc4: the low bits say how many bytes of length follow, or, from bit
-	 * 2 on, how many bytes. 3: not allowed. */
+	/* From 0xc0: how many bytes follow, times 4, and, in the low bits, how many
+	 * bytes tell how many more. 3: not allowed. */
 	static const uint8_t sizes[] = {
-		1, 2, 3, 1, 2, 3, 4 << 2, 8 << 2, 1 << 2, 2 << 2, 4 << 2, 8 << 2, 1 << 2, 2 << 2,
-		4 << 2, 8 << 2, 2 << 2, 3 << 2, 5 << 2, 9 << 2, 17 << 2, 1, 2, 3, 2, 3, 2, 3,
+		0, 3, 0, 0, 1, 2, 3, 1 << 2 | 1, 1 << 2 | 2, 3, 4 << 2, 8 << 2, 1 << 2, 2 << 2, 4 << 2, 8 << 2,
+		1 << 2, 2 << 2, 4 << 2, 8 << 2, 2 << 2, 3 << 2, 5 << 2, 9 << 2, 17 << 2, 1, 2, 3, 2, 3, 2, 3,
 	};
+	const uint8_t *from = r->at, *here = from;
 	uint32_t todo = 1;
+	r->is = 0;
 	if (r->left == 0)
-		return;
+		return ABSENT;
 	r->left--;
-	while (todo > 0 && !r->bad) {
-		uint32_t b = (uint32_t)take_be(r, 1), length = 0;
+	r->at = NULL;
+	if (from == NULL)
+		return OTHER;
+	do {
+		if (here >= r->end)
+			return OTHER;
+		uint32_t b = *here++, length = 0;
 		todo--;
-		if (b < 0x80 || b >= 0xe0 || b == 0xc0 || b == 0xc2 || b == 0xc3) {
-			continue;
-		} else if (b < 0x90) {
-			todo += 2 * (b & 15);
-		} else if (b < 0xa0) {
-			todo += b & 15;
-		} else if (b < 0xc0) {
-			length = b & 31;
-		} else if (b == 0xc1 || sizes[b - 0xc4] == 3) {
-			r->bad = true;
-		} else {
-			uint32_t size = sizes[b - 0xc4];
-			length = size >> 2;
-			if (length == 0)
-				length = (uint32_t)take_be(r, size);
-			if (b >= 0xdc) { /* array, map */
-				todo += b == 0xde ? 2 * length : length;
-				length = 0;
-			} else if (b >= 0xc7 && b <= 0xc9) { /* ext: its type */
-				length++;
+		if (b >= 0x80 && b < 0xe0) {
+			if (b < 0xa0) {
+				length = b & 15;
+			} else if (b < 0xc0) {
+				length = b & 31;
+			} else {
+				uint32_t size = sizes[b - 0xc0], more = size & 3;
+				if (more == 3 || (uint32_t)(r->end - here) < more)
+					return OTHER;
+				while (more-- > 0)
+					length = length << 8 | *here++;
+				length += size >> 2;
+			}
+			if (b < 0xa0 || b >= 0xdc) { /* map, array */
+				todo += length;
+				if (b < 0x90 || b == 0xde)
+					todo += length;
+			} else {
+				if ((uint32_t)(r->end - here) < length)
+					return OTHER;
+				here += length;
 			}
 		}
-		take(r, length);
+	} while (todo > 0);
+	r->at = here;
+	uint32_t first = *from++;
+	if (first == 0xc0)
+		return ABSENT;
+	if (first < 0x80)
+		r->is = first;
+	else if (first < 0xcc || first > 0xd3 || (first >= 0xd0 && *from >= 0x80))
+		return OTHER;
+	else
+		r->is = get_be(from, (uint32_t)(here - from));
+	return r->is >> 32 > FARTHEST >> 32 ? OTHER : INTEGER;
+}
+
+/* elements begins to read an array. Its head must lie in readable memory. */
+static void elements(struct reader *r)
+{
+	const uint8_t *from = r->at;
+	r->left = from[0] & 15;
+	r->at = from + 1;
+	if (from[0] == 0xdc) {
+		r->left = (uint32_t)(from[1] << 8 | from[2]);
+		r->at = from + 3;
+	} else if (from[0] >> 4 != 9) {
+		r->at = NULL;
+	}
+}
+
+/* fields reads elements one by one, as the digits of kinds say from the left: 0
+ * anything, left out; 1 an integer, of which no more than 16 bits are believed; 2
+ * one of which no more than a day of ms is; 3 up to 2^53, which comes to lie in
+ * r->big. To these is added 8 if it is required; else it is 0 if absent, or with 4
+ * NONE. */
+#define NONE UINT32_MAX
+static void fields(struct reader *r, uint32_t kinds, uint32_t *to)
+{
+	for (; kinds != 0; kinds <<= 4) {
+		uint32_t kind = kinds >> 28, most = kind & 1 ? UINT16_MAX : DAY_MS, what = value(r), is = 0;
+		if (what == INTEGER) {
+			is = r->is > most ? most : (uint32_t)r->is;
+			if ((kind & 3) == 3)
+				r->big = r->is;
+		} else {
+			if (kind & 4)
+				is = NONE;
+			if (what == OTHER ? kind & 3 : kind & 8)
+				r->at = NULL;
+		}
+		*to++ = is;
 	}
 }
 
 /* --- Time -------------------------------------------------------------------- */
 
-static bool due(const struct mooring *m, uint32_t when) { return (int32_t)((uint32_t)m->now - when) >= 0; }
-static uint32_t since(const struct mooring *m, uint32_t when) { return (uint32_t)m->now - when; }
+static bool due(const struct mooring *m, uint32_t when) { return (int32_t)(m->now - when) >= 0; }
+static uint32_t since(const struct mooring *m, uint32_t when) { return m->now - when; }
+
+/* sooner shortens the time until the next poll. */
+OUT_OF_LINE static void sooner(struct mooring *m, uint32_t wait)
+{
+	if (m->wait > wait)
+		m->wait = wait;
+}
 
 /* up_to is uniform below limit. */
 static uint32_t up_to(const struct mooring *m, uint32_t limit)
@@ -425,19 +391,22 @@ static uint32_t up_to(const struct mooring *m, uint32_t limit)
  * sent for the first time, and keep them (PROTOCOL 5.5.3). */
 static void learn(struct mooring *m, uint64_t time)
 {
-	m->offset = time - m->now;
+	uint64_t by = time - m->now - m->offset;
+	uint64_t seq = m->head_seq;
+	uint8_t *cursor = m->head;
+	m->offset += by;
 	if (m->clock)
 		return;
 	m->clock = true;
-	uint32_t cursor = m->head;
-	uint64_t seq = m->head_seq;
-	for (uint32_t left = m->records; left > 0; left--) {
+	for (uint32_t left = m->waiting; left > 0;) {
 		uint8_t *here = at(m, &cursor);
 		if ((here[3] & 0x80) != 0) {
-			put_be(here + 3, 6, (time_of(here) & ~BY_TICK) + m->offset);
+			put_be(here + 3, 6, time_of(here) + by);
 			keep(m, seq, here);
 		}
-		seq += pass(m, &cursor);
+		uint32_t n = pass(m, &cursor);
+		seq += n;
+		left -= n;
 	}
 }
 
@@ -460,9 +429,11 @@ static uint32_t class_of(uint32_t code)
 		BELOW(4500, CLASS_LATER), BELOW(4600, CLASS_TERMINAL), BELOW(16383, CLASS_LATER),
 	};
 	const uint16_t *entry = below;
-	while (code < 16383 && code >= *entry >> 2)
+	if (code > 16382)
+		code = 16382; /* the last entry's */
+	while (code >= *entry >> 2)
 		entry++;
-	return code < 16383 ? *entry & 3 : CLASS_LATER;
+	return *entry & 3;
 }
 
 OUT_OF_LINE static uint32_t doubled(uint32_t base, uint32_t times, uint32_t limit)
@@ -475,8 +446,7 @@ OUT_OF_LINE static uint32_t doubled(uint32_t base, uint32_t times, uint32_t limi
 /* wait_after is PROTOCOL 9.2 and 9.3. */
 static uint32_t wait_after(struct mooring *m, uint32_t class)
 {
-	uint32_t spread = (m->spread > 0 ? m->spread : 1) * 1000u;
-	uint32_t wait = up_to(m, doubled(spread, m->failures, 600000));
+	uint32_t wait = up_to(m, doubled(m->spread * 1000u, m->failures, 600000));
 	static const uint8_t least[] = {0, 60, 10}; /* seconds, of R, L, F */
 	if (class == CLASS_TERMINAL)
 		wait += doubled(450000, m->failures > 0 ? m->failures : 1, 21600000);
@@ -487,11 +457,6 @@ static uint32_t wait_after(struct mooring *m, uint32_t class)
 		if ((class == CLASS_RETRY && m->link.progress) || slot > wait)
 			wait = slot;
 	}
-	if (m->asked.retry_after > 0) {
-		uint32_t sooner = m->asked.retry_after + up_to(m, spread);
-		if (sooner > wait)
-			wait = sooner;
-	}
 	return wait;
 }
 
@@ -500,8 +465,8 @@ static uint32_t wait_after(struct mooring *m, uint32_t class)
 static void ended(struct mooring *m, uint32_t code, uint32_t close_code)
 {
 	m->config->close(m->config->context, (uint16_t)close_code);
-	if (m->link.goaway != 0)
-		code = m->link.goaway;
+	if (m->asked.goaway != 0)
+		code = m->asked.goaway;
 	uint32_t class = class_of(code);
 	m->ended = (uint16_t)code;
 	if (m->state == CONNECTED && since(m, m->opened) >= STEADY_MS)
@@ -520,7 +485,7 @@ static void ended(struct mooring *m, uint32_t code, uint32_t close_code)
 	}
 	m->send = m->head; /* PROTOCOL 8.3.2 */
 	m->sent = 0;
-	m->wake = (uint32_t)m->now + wait_after(m, class);
+	m->wake = m->now + wait_after(m, class);
 	m->state = IDLE;
 }
 
@@ -532,28 +497,28 @@ static void broke(struct mooring *m, int result)
 
 /* --- WebSocket out ------------------------------------------------------------- */
 
-/* message has length bytes, that stand behind WS_HEAD in the frame memory, sent
- * as one message. */
-static void message(struct mooring *m, uint8_t opcode, uint32_t length)
+/* message sends as one what was written behind WS_HEAD in the frame memory. */
+static void message(struct mooring *m, uint32_t opcode)
 {
-	uint32_t from = WS_HEAD;
+	uint8_t *from = m->frame + WS_HEAD, *to = m->at;
 	if (!MESSAGES(m)) {
-		uint8_t *mask = m->frame + WS_HEAD - 4, *payload = m->frame + WS_HEAD;
+		uint32_t length = (uint32_t)(to - from);
+		uint8_t *mask = from - 4;
 		put_be(mask, 4, m->config->random(m->config->context));
 		for (uint32_t i = 0; i < length; i++)
-			payload[i] ^= mask[i & 3];
+			from[i] ^= mask[i & 3];
 		if (length > 125) {
-			put_be(m->frame + 2, 2, length);
-			from = 0;
-			m->frame[1] = 0x80 | 126;
+			put_be(mask - 2, 2, length);
+			length = 126;
+			from = mask - 4;
 		} else {
-			from = 2;
-			m->frame[3] = (uint8_t)(0x80 | length);
+			from = mask - 2;
 		}
-		m->frame[from] = (uint8_t)(0x80 | opcode);
+		from[0] = (uint8_t)(0x80 | opcode);
+		from[1] = (uint8_t)(0x80 | length);
 	}
-	m->link.sent = (uint16_t)from;
-	m->link.pending = (uint16_t)(WS_HEAD + length);
+	m->link.sent = from;
+	m->link.pending = to;
 }
 
 static bool sending(const struct mooring *m) { return m->link.sent < m->link.pending; }
@@ -562,16 +527,24 @@ static bool sending(const struct mooring *m) { return m->link.sent < m->link.pen
 static bool flush(struct mooring *m)
 {
 	while (sending(m)) {
-		int taken = m->config->send(m->config->context, m->frame + m->link.sent, (size_t)(m->link.pending - m->link.sent));
+		int taken = m->config->send(m->config->context, m->link.sent, (size_t)(m->link.pending - m->link.sent));
 		if (taken < 0) {
 			broke(m, taken);
 			return false;
 		}
 		if (taken == 0)
 			break;
-		m->link.sent = (uint16_t)(m->link.sent + taken);
+		m->link.sent += taken;
 	}
 	return true;
+}
+
+/* begin is where every message does: in the frame memory, behind room for a head. */
+OUT_OF_LINE static struct mooring *begin(struct mooring *m)
+{
+	m->at = m->frame + WS_HEAD;
+	m->end = m->ring;
+	return m;
 }
 
 /* leave says goodbye with code, if nothing is half sent, and ends because of why. */
@@ -579,7 +552,8 @@ static void leave(struct mooring *m, uint32_t code, uint32_t why)
 {
 	if (m->state == CONNECTED && !MESSAGES(m) && !sending(m)) {
 		put_be(m->frame + WS_HEAD, 2, code);
-		message(m, CLOSE, 2);
+		m->at = m->frame + WS_HEAD + 2;
+		message(m, CLOSE);
 		if (!flush(m))
 			return;
 	}
@@ -588,50 +562,40 @@ static void leave(struct mooring *m, uint32_t code, uint32_t why)
 
 /* --- Frames of the server --------------------------------------------------------- */
 
-/* rows_before says how many of the rows that were sent, from the oldest on, have
- * a number below seq. */
-static uint32_t rows_before(const struct mooring *m, uint64_t seq)
+/* place says how many of the rows that were sent, from the oldest on, have a number
+ * below r->big; 0 too if it is none of theirs. */
+static uint32_t place(const struct mooring *m, const struct reader *r)
 {
-	if (seq < m->head_seq)
-		return 0;
-	seq -= m->head_seq;
-	return seq < m->sent ? (uint32_t)seq : m->sent;
+	uint32_t before = (uint32_t)r->big - (uint32_t)m->head_seq;
+	return before > m->sent ? 0 : before;
 }
 
 /* acked is PROTOCOL 6.2. Rows refused with a code from 64 on may be taken later,
  * but on another connection (PROTOCOL 7.2): they are kept, and so is what is
  * behind them, and we come back; three times, then they count as refused. */
-static void acked(struct mooring *m, struct reader *r)
+static void acked(struct mooring *m, struct reader *r, const uint32_t *is)
 {
-	uint64_t next = required(r);
-	uint32_t window = needed_word(r), rejected = small(r, 0, UINT32_MAX), why = 0;
-	if (r->bad)
-		return;
-	uint32_t settled = rows_before(m, next); /* no ACK covers what was not sent */
-	uint32_t hold = settled, end = (uint32_t)m->head_seq + settled, over = 0;
-	if (r->left > 0 && *r->at != 0xc0) {
-		open_array(r);
-		while (r->left > 0 && !r->bad) {
-			uint64_t seq = required(r);
-			uint32_t n = small(r, REQUIRED, REQUIRED - 1);
-			uint32_t channel = small(r, REQUIRED, REQUIRED), code = needed_word(r);
-			if (r->bad)
+	uint32_t settled = place(m, r); /* no ACK covers what was not sent */
+	uint32_t hold = settled, end = (uint32_t)m->head_seq + settled, over = 0, why = 0;
+	if (r->left > 0 && *r->at != 0xc0)
+		for (elements(r); r->left > 0;) {
+			uint32_t of[4]; /* seq, n, channel, code */
+			fields(r, 0xba690000, of);
+			if (r->at == NULL)
 				return;
-			uint32_t from = rows_before(m, seq);
-			if (code >= 64 && channel == REQUIRED && m->link.rejected == 0 &&
-			    from < hold && rows_before(m, seq + n) > 0) {
+			uint32_t from = place(m, r);
+			if (of[3] >= 64 && of[2] == NONE && m->link.rejected == 0 && from < hold) {
 				hold = from;
-				why = code == 65 ? 4103 : 1000;
+				why = of[3] == 65 ? 4103 : 1000;
 			} else if (m->config->refused != NULL) {
-				m->config->refused(m->config->context, seq, n, (int)channel, (uint8_t)code);
+				m->config->refused(m->config->context, r->big, of[1], (int)of[2], (uint8_t)of[3]);
 			}
 		}
-	}
-	m->link.window = (uint16_t)window;
-	m->rejected += rejected;
+	m->link.window = is[1];
+	m->rejected += is[2];
 	while (over < m->link.flights && (int32_t)(m->flight[over] - end) <= 0)
 		over++;
-	m->link.flights = (uint8_t)(m->link.flights - over);
+	m->link.flights -= over;
 	memmove(m->flight, m->flight + over, m->link.flights * sizeof m->flight[0]);
 	if (why != 0) {
 		uint32_t held = (uint32_t)m->head_seq + hold;
@@ -649,242 +613,224 @@ static void acked(struct mooring *m, struct reader *r)
 }
 
 /* parameters are in WELCOME and PARAMS: hb, max_frame, window, spread. */
-static void parameters(struct mooring *m, struct reader *r)
+static void parameters(struct mooring *m, const uint32_t *is)
 {
-	uint32_t heartbeat = word(r, m->heartbeat);
-	uint32_t most = small(r, m->max_frame, 65536);
-	uint32_t window = word(r, m->link.window);
-	uint32_t spread = word(r, m->spread);
-	if (r->bad)
-		return;
-	m->heartbeat = (uint16_t)(heartbeat < 5 ? 5 : heartbeat);
-	m->max_frame = most < 256 ? 256 : most;
-	m->link.window = (uint16_t)window;
-	m->spread = (uint16_t)spread;
+	if (is[0] != NONE)
+		m->heartbeat = (uint16_t)(is[0] < 5 ? 5 : is[0]);
+	if (is[1] != NONE)
+		m->max_frame = is[1] < 256 ? 256 : is[1];
+	if (is[2] != NONE)
+		m->link.window = is[2];
+	if (is[3] != NONE)
+		m->spread = (uint16_t)(is[3] == 0 ? 1 : is[3]);
 }
 
-/* told_time takes the server's clock, unless ours is better. */
-static void told_time(struct mooring *m, struct reader *r)
-{
-	uint64_t time = required(r);
-	if (!r->bad && !m->own_clock)
-		learn(m, time);
-}
-
-static void noticed(struct mooring *m, struct reader *r)
-{
-	uint32_t kind = needed_word(r);
-	if (kind == 4) {
-		parameters(m, r);
-	} else if (kind == 1) {
-		told_time(m, r);
-	} else if (kind == 2) {
-		m->asked.gap = capped(r);
-		uint32_t seconds = capped(r);
-		if (seconds > DAY_MS / 1000)
-			seconds = DAY_MS / 1000;
-		m->asked.gap_until = (uint32_t)m->now + seconds * 1000;
-	} else if (kind == 3) {
-		m->link.goaway = (uint16_t)needed_word(r);
-		uint32_t grace = capped(r);
-		m->asked.slot_min = capped(r);
-		m->asked.slot = capped(r) - m->asked.slot_min;
-		if ((int32_t)m->asked.slot <= 0 && m->asked.slot_min > 0)
-			m->asked.slot = 1000;
-		m->link.graceful = grace > 0;
-		m->asked.until = (uint32_t)m->now + grace + 2000; /* the server's close comes first */
-	} else if (kind == 5 || kind == 6) {
-		uint32_t bit = 1u << (needed_word(r) & 31);
-		if (kind == 6)
-			m->link.declared &= (uint16_t)~bit;
-		else
-			m->link.rejected |= (uint16_t)bit;
-	}
-}
-
-/* commanded answers a COMMAND, or waits until the answer before has gone. */
-static bool commanded(struct mooring *m, struct reader *r)
+/* commanded answers a COMMAND. */
+static void commanded(struct mooring *m, struct reader *r)
 {
 	struct mooring_command command;
+	uint32_t is[2]; /* ttl, flags; a longer ttl than 18 h is taken for that */
 	uint32_t status = MOORING_UNKNOWN;
-	if (m->result_waits)
-		return false;
-	command.id = required(r);
 	const uint8_t *from = r->at;
-	if (r->left == 0 || (*from >> 5 != 5 && *from != 0xd9 && *from != 0xda))
-		r->bad = true;
-	if (r->bad)
-		return true;
-	skip(r);
-	uint32_t head = *from < 0xd9 ? 1u : *from - 0xd7u; /* bytes of the string's header: 0xa0 to 0xbf 1, 0xd9 2, 0xda 3 */
-	command.name = from + head;
+	if (r->left == 0 || (*from >> 5 != 5 && *from != 0xd9 && *from != 0xda)) {
+		r->at = NULL;
+		return;
+	}
+	value(r);
+	command.name = from + (*from < 0xd9 ? 1 : *from - 0xd7); /* behind the string's head */
 	command.name_length = (uint16_t)(r->at - command.name);
 	command.args = r->at;
-	skip(r);
+	value(r);
 	command.args_length = (uint16_t)(r->at - command.args);
-	uint32_t ttl = capped(r);
-	command.flags = (uint8_t)word(r, 0);
-	if (r->bad)
-		return true;
-	m->result_id = command.id;
+	fields(r, 0x11000000, is);
+	if (r->at == NULL)
+		return;
+	command.id = m->result_id = r->big;
+	command.flags = (uint8_t)is[1];
 	m->result_waits = true;
 	/* Nothing is read while a command waits to begin, so this is since it came. */
-	if (ttl > 0 && since(m, m->link.heard) / 1000 >= ttl)
+	if (is[0] > 0 && since(m, m->link.heard) >= is[0] * 1000)
 		status = MOORING_EXPIRED;
 	else if (m->config->command != NULL)
 		status = m->config->command(m->config->context, &command);
 	m->result_status = (uint8_t)status;
-	return true;
 }
 
-/* frame handles the whole message in m->rx. False: later. */
-static bool frame(struct mooring *m)
+/* frame handles the whole message of that length in m->rx. False: later, since a
+ * command waits until the answer to the one before has gone. */
+static bool frame(struct mooring *m, uint32_t length)
 {
-	struct reader r = {m->rx, m->rx + m->link.message, 0, 0};
-	uint32_t fault = 4200, type;
-	open_array(&r);
-	type = small(&r, REQUIRED, 127);
-	if (!r.bad && type >= 32)
+	/* What the fields are, behind the type and the kind (PROTOCOL 6). */
+	static const uint32_t kinds[] = {
+		0xb0565500, 0xb9200000, 0xb0000000, 0x90000000, 0, /* WELCOME, ACK, COMMAND, NOTICE, PONG */
+		0, 0xb0000000, 0x21000000, 0x92220000, 0x56550000, 0x90000000, 0x90000000, /* NOTICE of kind 0 to 6 */
+	};
+	struct reader r = {m->rx, m->rx + length, 0, 0, 0}, whole = r;
+	uint32_t is[6], fault = 4200, what;
+	whole.left = 1;
+	elements(&r);
+	fields(&r, 0x90000000, is);
+	what = is[0] - 16;
+	if (r.at == NULL || is[0] > 127)
+		goto bad;
+	if (is[0] >= 32)
 		return true;
-	const uint8_t *from = r.at;
-	uint32_t left = r.left;
-	while (r.left > 0 && !r.bad) /* first, whether it is whole */
-		skip(&r);
-	if (r.at != r.end)
-		r.bad = true;
-	r.at = from;
-	r.left = left;
-	if (!r.bad) {
-		if (type == 17) {
-			acked(m, &r);
-		} else if (type == 16) {
-			told_time(m, &r);
-			skip(&r); /* session */
-			parameters(m, &r);
-			m->welcomed = true;
-		} else if (type == 19) {
-			noticed(m, &r);
-		} else if (type == 18) {
-			if (!commanded(m, &r))
-				return false;
-		} else if (type != 20) {
-			fault = 4203;
-			r.bad = true;
-		}
+	value(&whole);
+	if (whole.at != r.end)
+		goto bad;
+	if (what > 4) {
+		fault = 4203;
+		goto bad;
 	}
-	if (r.bad && m->state == CONNECTED)
+	if (what == 2 && m->result_waits)
+		return false;
+	fields(&r, kinds[what], is);
+	if (what == 3) {
+		what = is[0] > 6 ? 4 : 5 + is[0];
+		fields(&r, kinds[what], is);
+	}
+	if (r.at == NULL)
+		goto bad;
+	switch (what) {
+	case 0: /* WELCOME */
+		m->welcomed = true;
+		parameters(m, is + 2);
+		/* fall through */
+	case 6: /* TIME */
+		if (!m->own_clock)
+			learn(m, r.big);
+		break;
+	case 1:
+		acked(m, &r, is);
+		break;
+	case 2:
+		commanded(m, &r);
+		break;
+	case 7: /* THROTTLE */
+		m->asked.gap = is[0];
+		m->asked.gap_until = m->now + is[1] * 1000;
+		break;
+	case 8: /* GOAWAY */
+		m->asked.goaway = is[0];
+		m->link.graceful = is[1] > 0;
+		m->asked.until = m->now + is[1] + 2000; /* the server's close comes first */
+		m->asked.slot_min = is[2];
+		m->asked.slot = is[3] - is[2];
+		if ((int32_t)m->asked.slot <= 0 && is[2] > 0)
+			m->asked.slot = 1000;
+		break;
+	case 9:
+		parameters(m, is);
+		break;
+	case 10:
+		m->link.rejected |= 1u << (is[0] & 31);
+		break;
+	case 11:
+		m->link.declared &= ~(1u << (is[0] & 31));
+		break;
+	}
+	if (r.at == NULL && m->state == CONNECTED) {
+bad:
 		leave(m, fault, 4001); /* the server's fault: class R */
+	}
 	return true;
 }
 
 /* --- WebSocket in -------------------------------------------------------------------- */
 
-/* take_in has the transport read until got are length bytes; false: not yet. */
-static bool take_in(struct mooring *m, uint8_t *to, uint32_t got, uint32_t length, uint16_t *count)
+/* take_in has the transport read up to most bytes; false: there are none. */
+static bool take_in(struct mooring *m, uint8_t *to, uint32_t most)
 {
-	while (got < length) {
-		int more = m->config->recv(m->config->context, to + got, MESSAGES(m) ? MOORING_RX : length - got);
-		if (more < 0)
-			broke(m, more);
-		if (more <= 0)
-			return false;
-		got += (uint32_t)more;
-		*count = (uint16_t)got;
-		m->link.heard = (uint32_t)m->now;
-	}
+	int more = m->config->recv(m->config->context, to, most);
+	if (more < 0)
+		broke(m, more);
+	if (more <= 0)
+		return false;
+	m->link.got += (uint32_t)more;
+	m->link.heard = m->now;
 	return true;
 }
-
-#if MOORING_WEBSOCKET
-
-/* payload_length of the frame whose head is there; ABSENT and left: at fault. */
-static uint32_t payload_length(struct mooring *m)
-{
-	uint8_t *h = m->link.head;
-	uint32_t opcode = h[0] & 15, length = h[1], fault = 1002;
-	if (length == 126)
-		length = (uint32_t)(h[2] << 8 | h[3]);
-	bool control = opcode >= CLOSE;
-	if ((h[0] & 0x70) == 0 && h[1] < 128 &&
-	    (control ? opcode <= PONG && h[0] >= 128 && length <= 125
-		     : opcode <= BINARY && (opcode == 0) == m->link.in_message)) {
-		if (opcode == TEXT)
-			fault = 4204;
-		else if (h[1] == 127 || length + m->link.message > MOORING_RX)
-			fault = 1009;
-		else
-			return length;
-	}
-	leave(m, fault, 4001);
-	return UINT32_MAX;
-}
-
-/* control handles a Ping, Pong or Close behind the message so far. False: later. */
-static bool control(struct mooring *m, uint32_t length)
-{
-	const uint8_t *payload = m->rx + m->link.message;
-	uint32_t opcode = m->link.head[0] & 15;
-	if (opcode == PING) {
-		if (length == 0) {
-			m->link.pong = true;
-		} else if (sending(m)) {
-			return false;
-		} else {
-			memcpy(m->frame + WS_HEAD, payload, length);
-			message(m, PONG, length);
-		}
-	} else if (opcode == CLOSE) {
-		uint32_t code = length >= 2 ? (uint32_t)(payload[0] << 8 | payload[1]) : 1005;
-		leave(m, code == 1005 ? 1000 : code, code < 1000 ? 1002 : code);
-	}
-	return true;
-}
-
-#endif
 
 /* receive takes what is there, at most one frame. False: nothing, or it has to
  * wait until something was sent. */
 static bool receive(struct mooring *m)
 {
-	if (MESSAGES(m)) {
-		if (!m->link.held && !take_in(m, m->rx, 0, 1, &m->link.message))
+	if (MESSAGES(m)) { /* a message that had to wait is there already */
+		if ((m->link.got == 0 && !take_in(m, m->rx, MOORING_RX)) || !frame(m, m->link.got))
 			return false;
-		m->link.held = !frame(m);
-		return !m->link.held;
+		m->link.got = 0;
+		return true;
 	}
 #if MOORING_WEBSOCKET
-	uint8_t *h = m->link.head;
-	if (!take_in(m, h, m->link.head_got, 2, &m->link.head_got) ||
-	    ((h[1] & 0x7f) == 126 && !take_in(m, h, m->link.head_got, 4, &m->link.head_got)))
-		return false;
-	uint32_t length = payload_length(m);
-	if (m->state != CONNECTED || !take_in(m, m->rx + m->link.message, m->link.got, length, &m->link.got))
-		return false;
-	if (h[0] & 8) {
-		if (!control(m, length))
-			return false;
-	} else {
-		uint32_t before = m->link.message;
-		m->link.message = (uint16_t)(before + length);
-		if (h[0] >= 128) {
-			if (!frame(m)) {
-				m->link.message = (uint16_t)before;
+	/* A frame's head, of 2 or 4 bytes, and then its payload, which continues the
+	 * message so far. got counts both. */
+	const uint8_t *h = m->link.head;
+	uint8_t *payload = m->rx + m->link.message;
+	uint32_t opcode, length;
+	for (;;) {
+		uint32_t got = m->link.got, head = 2, fault = 1002;
+		if (got >= 2 && (h[1] & 0x7f) == 126)
+			head = 4;
+		if (got < head) {
+			if (!take_in(m, m->link.head + got, head - got))
 				return false;
-			}
-			m->link.message = 0;
+			continue;
 		}
-		m->link.in_message = h[0] < 128;
+		opcode = h[0];
+		length = h[1];
+		if (length == 126)
+			length = (uint32_t)(h[2] << 8 | h[3]);
+		if (opcode >= (0x80 | CLOSE) && opcode <= (0x80 | PONG) && h[1] <= 125)
+			fault = 0;
+		else if ((opcode & 0x7f) == TEXT)
+			fault = 4204;
+		else if ((opcode & 0x7f) + m->link.middle == BINARY && h[1] < 128)
+			fault = h[1] == 127 ? 1009 : 0;
+		if (fault == 0 && length + m->link.message > MOORING_RX)
+			fault = 1009;
+		if (fault != 0) {
+			leave(m, fault, 4001);
+			return false;
+		}
+		got -= head;
+		if (got == length)
+			break;
+		if (!take_in(m, payload + got, length - got))
+			return false;
 	}
-	m->link.head_got = m->link.got = 0;
+	if (opcode == (0x80 | PING)) {
+		if (sending(m)) {
+			if (length > 0)
+				return false;
+			m->link.pong = true;
+		} else {
+			put(begin(m), payload, length);
+			message(m, PONG);
+		}
+	} else if (opcode == (0x80 | CLOSE)) {
+		uint32_t code = length >= 2 ? (uint32_t)(payload[0] << 8 | payload[1]) : 1005;
+		leave(m, code == 1005 ? 1000 : code, code < 1000 ? 1002 : code);
+	} else if (opcode != (0x80 | PONG)) {
+		length += m->link.message;
+		m->link.middle = BINARY;
+		if (opcode >= 128) {
+			m->link.middle = 0;
+			if (!frame(m, length))
+				return false;
+			length = 0;
+		}
+		m->link.message = length;
+	}
+	m->link.got = 0;
 	return true;
 #endif
 }
 
-static void connected(struct mooring *m)
+OUT_OF_LINE static void connected(struct mooring *m)
 {
 	m->state = CONNECTED;
 	m->connects++;
-	m->opened = m->link.heard = m->pinged = (uint32_t)m->now;
+	m->opened = m->link.heard = m->pinged = m->now;
 	m->link.message = 0;
 	m->link.window = 4; /* before WELCOME, PROTOCOL 8.2 */
 }
@@ -893,54 +839,57 @@ static void connected(struct mooring *m)
 
 /* --- The handshake, RFC 6455 4.1 ------------------------------------------------------- */
 
+/* base64 takes 16 or 20 bytes, behind which lie two of 0. */
 static void base64(uint8_t *to, const uint8_t *from, uint32_t bytes)
 {
 	for (uint32_t at = 0; at < bytes; at += 3) {
-		uint32_t left = bytes - at;
-		uint32_t three = (uint32_t)from[at] << 16;
-		if (left > 1)
-			three |= (uint32_t)from[at + 1] << 8;
-		if (left > 2)
-			three |= from[at + 2];
+		uint32_t three = (uint32_t)from[at] << 24 | (uint32_t)from[at + 1] << 16 | (uint32_t)from[at + 2] << 8;
 		for (uint32_t i = 0; i < 4; i++, three <<= 6) {
-			uint32_t six = three >> 18 & 63;
-			*to++ = (uint8_t)(i > left	? '='
-					  : six < 26 ? 'A' + six
-					  : six < 52 ? 'a' + six - 26
-					  : six < 62 ? '0' + six - 52
-					  : six == 62 ? '+'
-						     : '/');
+			uint32_t c = 'A' + (three >> 26);
+			if (c > 'Z')
+				c += 'a' - 'Z' - 1;
+			if (c > 'z')
+				c -= 'z' + 1 - '0';
+			if (c == '9' + 1)
+				c = '+';
+			if (c == '9' + 2)
+				c = '/';
+			*to++ = (uint8_t)c;
 		}
 	}
+	to[-1] = '=';
+	if (bytes == 16)
+		to[-2] = '=';
+	*to = 0;
 }
 
 static uint32_t rotated(uint32_t word, uint32_t by) { return word << by | word >> (32 - by); }
 
 static void sha1_block(uint32_t h[5], uint32_t w[16])
 {
-	uint32_t s[5];
-	memcpy(s, h, sizeof s);
+	uint32_t a = h[0], b = h[1], c = h[2], d = h[3], e = h[4];
 	for (uint32_t i = 0; i < 80; i++) {
-		uint32_t f, k;
+		uint32_t *word = &w[i & 15], f = b ^ c ^ d, k = 0x6ed9eba1;
 		if (i >= 16)
-			w[i & 15] = rotated(w[(i + 13) & 15] ^ w[(i + 8) & 15] ^ w[(i + 2) & 15] ^ w[i & 15], 1);
+			*word = rotated(w[(i + 13) & 15] ^ w[(i + 8) & 15] ^ w[(i + 2) & 15] ^ *word, 1);
 		if (i < 20)
-			f = (s[1] & s[2]) | (~s[1] & s[3]), k = 0x5a827999;
-		else if (i < 40)
-			f = s[1] ^ s[2] ^ s[3], k = 0x6ed9eba1;
-		else if (i < 60)
-			f = (s[1] & s[2]) | (s[1] & s[3]) | (s[2] & s[3]), k = 0x8f1bbcdc;
-		else
-			f = s[1] ^ s[2] ^ s[3], k = 0xca62c1d6;
-		uint32_t next = rotated(s[0], 5) + f + s[4] + k + w[i & 15];
-		s[4] = s[3];
-		s[3] = s[2];
-		s[2] = rotated(s[1], 30);
-		s[1] = s[0];
-		s[0] = next;
+			f = (b & c) | (~b & d), k = 0x5a827999;
+		else if (i >= 60)
+			k = 0xca62c1d6;
+		else if (i >= 40)
+			f = (b & c) | (d & (b | c)), k = 0x8f1bbcdc;
+		f += rotated(a, 5) + e + k + *word;
+		e = d;
+		d = c;
+		c = rotated(b, 30);
+		b = a;
+		a = f;
 	}
-	for (uint32_t i = 0; i < 5; i++)
-		h[i] += s[i];
+	h[0] += a;
+	h[1] += b;
+	h[2] += c;
+	h[3] += d;
+	h[4] += e;
 }
 
 /* acceptance is base64(SHA-1(key, GUID)), which are 28 bytes, of a key of 24. */
@@ -958,34 +907,36 @@ static void acceptance(uint8_t *to, const uint8_t *key)
 	sha1_block(h, w);
 	for (uint32_t i = 0; i < 5; i++)
 		put_be(text + 4 * i, 4, h[i]);
+	text[20] = text[21] = 0;
 	base64(to, text, 20);
 }
 
-static void put_text(struct writer *w, const char *text) { put(w, text, (uint32_t)strlen(text)); }
-
-/* request writes the handshake into the frame memory; 0: it does not fit. While
- * the answer comes, m->rx holds the acceptance and, behind it, a line. */
-static uint32_t request(struct mooring *m)
+/* request writes the handshake into the frame memory. While the answer comes,
+ * m->rx holds the acceptance and, behind it, a line. */
+static void request(struct mooring *m)
 {
+	static const char text[] =
+		"GET \1 HTTP/1.1\r\nHost:\2\r\nUpgrade:websocket\r\nConnection:Upgrade\r\n"
+		"Sec-WebSocket-Version:13\r\nSec-WebSocket-Protocol:mooring.v1\r\n"
+		"Sec-WebSocket-Key:\3\r\nAuthorization:Bearer \4\r\n\r\n";
 	const struct mooring_config *config = m->config;
-	struct writer w = {m->frame, m->frame + m->frame_size};
-	uint8_t nonce[16], key[24];
+	uint8_t nonce[18] = {0};
+	char key[25];
 	for (uint32_t i = 0; i < 16; i += 4)
 		put_be(nonce + i, 4, config->random(config->context));
-	base64(key, nonce, 16);
-	acceptance(m->rx, key);
-	put_text(&w, "GET ");
-	put_text(&w, config->path);
-	put_text(&w, " HTTP/1.1\r\nHost: ");
-	put_text(&w, config->host);
-	put_text(&w, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-		     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mooring.v1\r\n"
-		     "Sec-WebSocket-Key: ");
-	put(&w, key, 24);
-	put_text(&w, "\r\nAuthorization: Bearer ");
-	put_text(&w, config->token);
-	put_text(&w, "\r\n\r\n");
-	return w.at == NULL ? 0 : (uint32_t)(w.at - m->frame);
+	base64((uint8_t *)key, nonce, 16);
+	acceptance(m->rx, (uint8_t *)key);
+	const char *parts[] = {config->path, config->host, key, config->token};
+	begin(m);
+	for (const char *c = text; *c != 0; c++) {
+		const char *part = c;
+		uint32_t length = 1;
+		if (*c < 5) {
+			part = parts[*c - 1];
+			length = (uint32_t)strlen(part);
+		}
+		put(m, part, length);
+	}
 }
 
 /* after gives what follows a header's name (in lower case, with the colon), or NULL. */
@@ -1016,157 +967,141 @@ static uint32_t decimal(const uint8_t *text)
  * a 0; of a line that is too long the rest is dropped. */
 static void response(struct mooring *m)
 {
-	uint8_t *line = m->rx + 28, byte;
-	int got = 0;
-	for (uint32_t most = 0; most < 1024; most++) {
+	uint8_t *line = m->rx + 29, byte;
+	const uint8_t *is;
+	int got;
+	for (uint32_t most = 1024; most > 0; most--) {
 		got = m->config->recv(m->config->context, &byte, 1);
+		if (got < 0)
+			broke(m, got);
 		if (got <= 0)
-			break;
-		if (byte != '\n') {
-			if (byte != '\r' && m->link.message < MOORING_RX - 29)
-				line[m->link.message++] = byte;
-			continue;
-		}
-		line[m->link.message] = 0;
-		const uint8_t *value;
-		if (m->link.message == 0) {
-			if (m->link.status == 101 && m->link.accepted)
-				connected(m);
-			else
-				ended(m, m->link.status, 0);
 			return;
-		}
-		m->link.message = 0;
-		if (m->link.status == 0) {
-			value = after(line, "http/1.1 ");
-			m->link.status = value == NULL ? 0 : (uint16_t)decimal(value);
-			if (m->link.status < 100 || m->link.status > 599) {
-				ended(m, 0, 0);
+		uint32_t length = m->link.message;
+		if (byte >= ' ') {
+			if (length < MOORING_RX - 30)
+				line[m->link.message++] = byte;
+		} else if (byte == '\n') {
+			if (length == 0) {
+				if (m->asked.status == 101 && m->link.accepted)
+					connected(m);
+				else
+					ended(m, m->asked.status, 0);
 				return;
 			}
-		} else if ((value = after(line, "sec-websocket-accept:")) != NULL) {
-			m->link.accepted = memcmp(value, m->rx, 28) == 0 && value[28] == 0;
-		} else if ((value = after(line, "retry-after:")) != NULL) {
-			m->asked.retry_after = decimal(value) * 1000;
+			line[length] = 0;
+			m->link.message = 0;
+			if ((is = after(line, "http/1.1 ")) != NULL)
+				m->asked.status = decimal(is);
+			else if ((is = after(line, "sec-websocket-accept:")) != NULL)
+				m->link.accepted = memcmp(is, m->rx, 29) == 0;
+			else if ((is = after(line, "retry-after:")) != NULL) {
+				m->asked.slot_min = decimal(is) * 1000;
+				m->asked.slot = m->spread * 1000u; /* PROTOCOL 9.2 */
+			}
 		}
 	}
-	if (got < 0)
-		broke(m, got);
 }
 
 #endif
 
 /* --- Frames of the device ------------------------------------------------------------------ */
 
-static struct writer begin(const struct mooring *m, uint32_t head_byte, uint32_t type)
+static struct mooring *begin_frame(struct mooring *m, uint32_t head, uint32_t type)
 {
-	struct writer w = {m->frame + WS_HEAD, m->frame + m->frame_size};
-	put_byte(&w, head_byte);
-	put_byte(&w, type);
-	return w;
-}
-
-static uint32_t length_of(const struct mooring *m, const struct writer *w)
-{
-	return w->at == NULL ? UINT32_MAX : (uint32_t)(w->at - m->frame - WS_HEAD);
+	return put_byte(put_byte(begin(m), head), type);
 }
 
 static void hello(struct mooring *m)
 {
-	struct writer w = begin(m, 0x96, 1);
-	put_fixed(&w, 0xce, m->boot, 4);
-	put_fixed(&w, 0xcd, m->config->heartbeat, 2);
-	put_fixed(&w, 0xcd, MOORING_RX, 2);
-	put_string(&w, m->config->model);
-	put_string(&w, m->config->firmware);
-	message(m, BINARY, length_of(m, &w));
+	const struct mooring_config *config = m->config;
+	m = begin_frame(m, 0x96, 1);
+	m = put_fixed(m, 0xce, m->boot, 4);
+	m = put_fixed(m, 0xcd, config->heartbeat, 2);
+	m = put_fixed(m, 0xcd, MOORING_RX, 2);
+	m = put_string(m, config->model);
+	m = put_string(m, config->firmware);
 }
 
-/* layout writes a LAYOUT and gives its length; UINT32_MAX: it does not fit. */
-static uint32_t layout(struct mooring *m, uint32_t index)
+/* layout writes a LAYOUT. */
+static void layout(struct mooring *m, uint32_t index)
 {
 	const struct mooring_layout *l = &m->config->layouts[index];
-	struct writer w = begin(m, 0x94, 2);
-	put_byte(&w, index);
-	put_string(&w, l->name);
-	put_fixed(&w, 0xdc, l->count, 2);
-	for (uint32_t i = 0; i < l->count; i++) {
-		const struct mooring_channel *c = &l->channels[i];
-		put_byte(&w, 0x94);
-		put_string(&w, c->name);
-		put_string(&w, c->unit);
-		put_byte(&w, c->kind);
-		put_int(&w, c->exp10);
+	const struct mooring_channel *c = l->channels;
+	m = begin_frame(m, 0x94, 2);
+	m = put_byte(m, index);
+	m = put_string(m, l->name);
+	m = put_fixed(m, 0xdc, l->count, 2);
+	for (uint32_t left = l->count; left > 0; left--, c++) {
+		m = put_byte(m, 0x94);
+		m = put_string(m, c->name);
+		m = put_string(m, c->unit);
+		m = put_byte(m, c->kind);
+		m = put_int(m, c->exp10);
 	}
-	return length_of(m, &w);
 }
 
-/* fill writes DATA from the send cursor and moves that behind it; UINT32_MAX:
- * not even one record fits. full says that no more would have. */
-OUT_OF_LINE static uint32_t fill(struct mooring *m, uint32_t limit, uint32_t *cursor, uint32_t *sent, uint32_t *full)
+/* fill writes DATA from the send cursor and moves that behind it; m->at NULL: not
+ * even one record fits. It says whether no more would have. */
+OUT_OF_LINE static bool fill(struct mooring *m, uint32_t limit)
 {
-	uint8_t *first = at(m, cursor);
+	const uint8_t *first = at(m, &m->send);
 	uint64_t time = time_of(first);
-	uint32_t form = form_of(first), body = body_of(first), n = rows_of(first);
-	struct writer w = begin(m, 0x97, 3);
-	w.end = m->frame + WS_HEAD + limit;
-	put_int(&w, (int64_t)(m->head_seq + *sent));
-	uint8_t *count = w.at; /* filled in below, as the head of the values is */
-	put_fixed(&w, 0xcd, n, 2);
-	put_int(&w, (int64_t)time);
-	put_byte(&w, first[2] & 15u);
-	*full = 1;
+	uint32_t form = form_of(first), n = rows_of(first);
+	uint32_t width = m->config->layouts[first[2] & 15].count;
+	m = begin_frame(m, 0x97, 3);
+	m->end = m->frame + WS_HEAD + limit;
+	m = put_int(m, (int64_t)(m->head_seq + m->sent));
+	uint8_t *count = m->at; /* filled in below, as the head of the values is */
+	m = put_fixed(m, 0xcd, n, 2);
+	m = put_int(m, (int64_t)time);
+	m = put_byte(m, first[2] & 15u);
 	if (form != ROW) {
-		const uint8_t *values = first + MOORING_BLOCK_HEAD;
-		body -= MOORING_BLOCK_HEAD - HEAD;
-		put_fixed(&w, 0xce, (uint32_t)get_be(first + HEAD + 2, 4), 4);
-		if (form == REGULAR) {
-			n *= m->config->layouts[first[2] & 15].count;
-			put_fixed(&w, 0xdc, n, 2);
-		} else {
-			put_fixed(&w, 0xc8, body, 2);
-			put_byte(&w, form);
-		}
-		put(&w, values, body);
-		if (w.at != NULL)
-			*sent += pass(m, cursor);
-		return length_of(m, &w);
+		uint32_t body = body_of(first) - (MOORING_BLOCK_HEAD - HEAD);
+		m = put_fixed(m, 0xce, (uint32_t)get_be(first + HEAD + 2, 4), 4);
+		if (form == REGULAR)
+			m = put_fixed(m, 0xdc, n * width, 2);
+		else
+			m = put_byte(put_fixed(m, 0xc8, body, 2), form);
+		m = put(m, first + MOORING_BLOCK_HEAD, body);
+		if (m->at != NULL)
+			m->sent += pass(m, &m->send);
+		return true;
 	}
-	put_byte(&w, 0);
-	uint8_t *elements = w.at;
-	put_fixed(&w, 0xdc, 0, 2);
-	uint32_t width = m->config->layouts[first[2] & 15].count + 1u;
+	m = put_byte(m, 0);
+	uint8_t *elements = m->at;
+	m = put_fixed(m, 0xdc, 0, 2);
+	bool full = true;
+	width++;
 	for (n = 0; n < 4096 && (n + 1) * width <= UINT16_MAX; n++) {
-		uint8_t *row = NULL;
-		if (*sent >= m->waiting) {
-			*full = 0;
+		if (m->sent >= m->waiting) {
+			full = false;
 			break;
 		}
-		row = at(m, cursor);
+		const uint8_t *row = at(m, &m->send);
 		if (row[2] != first[2] || (time_of(row) & BY_TICK) != 0)
 			break;
-		struct writer before = w;
-		put_int(&w, (int64_t)(time_of(row) - time));
-		put(&w, row + HEAD, body_of(row));
-		if (w.at == NULL) {
-			if (n == 0)
-				return UINT32_MAX;
-			w = before;
+		uint8_t *before = m->at;
+		m = put_int(m, (int64_t)(time_of(row) - time));
+		m = put(m, row + HEAD, body_of(row));
+		if (m->at == NULL) {
+			if (n > 0)
+				m->at = before;
 			break;
 		}
 		time = time_of(row);
-		*sent += pass(m, cursor);
+		m->sent += pass(m, &m->send);
 	}
-	put_be(count + 1, 2, n);
-	put_be(elements + 1, 2, n * width);
-	return length_of(m, &w);
+	if (n > 0) {
+		put_be(count + 1, 2, n);
+		put_be(elements + 1, 2, n * width);
+	}
+	return full;
 }
 
-/* data sends what the window, a THROTTLE and lingering allow. wait is shortened
- * to when it wants to look again. */
-static bool data(struct mooring *m, uint32_t *wait)
+/* data writes what the window, a THROTTLE and lingering allow. */
+static bool data(struct mooring *m)
 {
-	uint32_t limit = m->frame_size - WS_HEAD;
+	uint32_t limit = (uint32_t)(m->ring - m->frame) - WS_HEAD;
 	if (limit > m->max_frame)
 		limit = m->max_frame;
 	uint8_t *next;
@@ -1180,7 +1115,7 @@ static bool data(struct mooring *m, uint32_t *wait)
 			break;
 		m->sent += pass(m, &m->send);
 	}
-	uint32_t bit = 1u << (next[2] & 15), length;
+	uint32_t index = next[2] & 15, bit = 1u << index;
 	if ((time_of(next) & BY_TICK) != 0 || m->link.flights >= MOORING_WINDOW || m->link.flights >= m->link.window)
 		return false;
 	uint32_t quiet = since(m, m->data_at), pause = 0;
@@ -1188,79 +1123,69 @@ static bool data(struct mooring *m, uint32_t *wait)
 		pause = m->asked.gap - quiet;
 	if ((m->link.rejected & bit) == 0 && pause == 0) {
 		if ((m->link.declared & bit) == 0) {
-			length = layout(m, next[2] & 15);
-			if (length <= limit) {
-				m->link.declared |= (uint16_t)bit;
-				message(m, BINARY, length);
+			layout(m, index);
+			if ((uint32_t)(m->at - m->frame) <= limit + WS_HEAD) {
+				m->link.declared |= bit;
 				return true;
 			}
 		} else {
-			uint32_t cursor = m->send;
 			uint32_t sent = m->sent;
-			uint32_t full; /* a word, as reader.bad is */
-			length = fill(m, limit, &cursor, &sent, &full);
+			bool full = fill(m, limit);
 			if (!full && !m->flush && quiet < m->config->linger_ms) {
-				pause = m->config->linger_ms - quiet;
-			} else if (length != UINT32_MAX) {
-				m->send = cursor;
+				m->send = next;
 				m->sent = sent;
-				m->data_at = (uint32_t)m->now;
-				m->flight[m->link.flights++] = (uint32_t)m->head_seq + sent;
-				message(m, BINARY, length);
+				pause = m->config->linger_ms - quiet;
+			} else if (m->at != NULL) {
+				m->data_at = m->now;
+				m->flight[m->link.flights++] = (uint32_t)m->head_seq + m->sent;
 				return true;
 			}
 		}
 	}
 	if (pause > 0) {
-		if (pause < *wait)
-			*wait = pause;
+		sooner(m, pause);
 		return false;
 	}
 	/* No frame can hold it, or nobody wants it: the oldest can be given up. What
 	 * the server takes is known from WELCOME on. */
-	if (!m->welcomed || m->sent > 0)
-		return false;
-	drop_oldest(m);
-	return true;
+	if (m->welcomed && m->sent == 0)
+		drop_oldest(m);
+	return false;
 }
 
-/* compose writes the next message, if there is one. */
-static bool compose(struct mooring *m, uint32_t *wait)
+/* compose writes the next message; 0: there is none, else its opcode. */
+static uint32_t compose(struct mooring *m)
 {
+	uint32_t now = m->now, beat = m->heartbeat * 1000u;
 	if (!m->link.hello) {
 		m->link.hello = true;
 		hello(m);
-		return true;
+		return BINARY;
 	}
 	if (m->link.pong) {
 		m->link.pong = false;
-		message(m, PONG, 0);
-		return true;
+		begin(m);
+		return PONG;
 	}
 	if (m->result_waits) {
-		struct writer w = begin(m, 0x93, 4);
 		m->result_waits = false;
-		put_wide(&w, 8, m->result_id, 0xcf);
-		put_fixed(&w, 0xcc, m->result_status, 1);
-		message(m, BINARY, length_of(m, &w));
-		return true;
+		put_fixed(put_wide(begin_frame(m, 0x93, 4), 8, m->result_id, 0xcf), 0xcc, m->result_status, 1);
+		return BINARY;
 	}
-	if (m->link.goaway != 0) {
+	if (m->asked.goaway != 0) {
 		if (due(m, m->asked.until) || (m->link.graceful && m->link.flights == 0))
-			leave(m, 1000, m->link.goaway);
-		else if (*wait > m->asked.until - (uint32_t)m->now)
-			*wait = m->asked.until - (uint32_t)m->now;
-		return false;
+			leave(m, 1000, m->asked.goaway);
+		else
+			sooner(m, m->asked.until - now);
+		return 0;
 	}
 	/* Behind a transport that hides the server's Pings, ours show that it lives. */
-	uint32_t beat = m->heartbeat * 1000u;
 	if (MESSAGES(m) && since(m, m->link.heard) >= beat && since(m, m->pinged) >= beat) {
-		struct writer w = begin(m, 0x91, 5);
-		m->pinged = (uint32_t)m->now;
-		message(m, BINARY, length_of(m, &w));
-		return true;
+		m->pinged = now;
+		begin_frame(m, 0x91, 5);
+		return BINARY;
 	}
-	return data(m, wait);
+	return data(m) ? BINARY : 0;
 }
 
 /* --- The interface ------------------------------------------------------------------------ */
@@ -1268,13 +1193,12 @@ static bool compose(struct mooring *m, uint32_t *wait)
 bool mooring_init(struct mooring *m, const struct mooring_config *config, void *memory, uint32_t size, uint16_t frame_size, uint32_t tick)
 {
 	memset(m, 0, sizeof *m);
-	if (frame_size < MOORING_FRAME_MIN || size < frame_size + 64u)
+	if (frame_size < MOORING_FRAME_MIN || size < frame_size + 64u || config->layout_count > 16)
 		return false;
 	m->config = config;
 	m->frame = memory;
-	m->frame_size = frame_size;
-	m->ring = m->frame + frame_size;
-	m->size = size - frame_size;
+	m->head = m->tail = m->send = m->ring = m->frame + frame_size;
+	m->ring_end = m->frame + size;
 	m->now = m->wake = tick;
 	m->data_at = tick - config->linger_ms;
 	m->heartbeat = 30;
@@ -1282,53 +1206,58 @@ bool mooring_init(struct mooring *m, const struct mooring_config *config, void *
 	m->max_frame = 256; /* what every server takes, until WELCOME says more */
 	m->boot = config->random(config->context) | 1;
 	m->hold = UINT32_MAX;
-	for (uint32_t i = 0; i < config->layout_count; i++)
-		if (layout(m, i) == UINT32_MAX)
-			return false;
+	m->offset = BY_TICK;
 #if MOORING_WEBSOCKET
-	if (!config->messages && request(m) == 0)
-		return false;
+	if (!config->messages)
+		request(m);
+	else
 #endif
-	return config->layout_count <= 16;
+		begin(m);
+	for (uint32_t i = 0; m->at != NULL && i < config->layout_count; i++)
+		layout(m, i);
+	return m->at != NULL;
 }
 
-/* work does everything on an open connection; wait is shortened to when there
- * will be more to do. The bound lets the caller's other work go on. */
-static void work(struct mooring *m, uint32_t *wait)
+/* work does everything on an open connection. The bound lets the caller's other
+ * work go on. */
+static void work(struct mooring *m)
 {
-	uint32_t dead = 2000u * m->heartbeat; /* PROTOCOL 8.4.2 */
 	for (uint32_t turns = 0; m->state == CONNECTED; turns++) {
 		if (turns == 64) {
-			*wait = 0;
+			m->wait = 0;
 			return;
 		}
 		bool moved = flush(m) && receive(m);
-		if (m->state == CONNECTED && !sending(m) && compose(m, wait))
+		uint32_t opcode;
+		if (m->state == CONNECTED && !sending(m) && (opcode = compose(m)) != 0) {
+			message(m, opcode);
 			moved = true;
+		}
 		if (!moved)
 			break;
 	}
 	if (m->state != CONNECTED)
 		return;
-	uint32_t quiet = since(m, m->link.heard);
+	uint32_t quiet = since(m, m->link.heard), dead = 2000u * m->heartbeat; /* PROTOCOL 8.4.2 */
 	if (quiet >= dead)
 		leave(m, 1000, 0);
-	else if (*wait > dead - quiet)
-		*wait = dead - quiet;
-	if (MESSAGES(m) && *wait > dead / 2)
-		*wait = dead / 2;
+	sooner(m, dead - quiet);
+	if (MESSAGES(m))
+		sooner(m, dead / 2);
 }
 
 uint32_t mooring_poll(struct mooring *m, uint32_t tick)
 {
 	const struct mooring_config *config = m->config;
-	uint32_t wait = UINT32_MAX;
-	m->now += tick - (uint32_t)m->now;
+	if (tick < m->now)
+		m->offset += (uint64_t)1 << 32;
+	m->now = tick;
+	m->wait = UINT32_MAX;
 	if (m->state == IDLE && due(m, m->wake)) {
 		memset(&m->link, 0, sizeof m->link);
 		memset(&m->asked, 0, sizeof m->asked);
 		m->state = OPENING;
-		m->opened = (uint32_t)m->now;
+		m->opened = tick;
 	}
 	if (m->state == OPENING) {
 		int result = config->open(config->context);
@@ -1339,7 +1268,9 @@ uint32_t mooring_poll(struct mooring *m, uint32_t tick)
 #if MOORING_WEBSOCKET
 		} else if (result > 0) {
 			m->state = UPGRADING;
-			m->link.pending = (uint16_t)request(m);
+			request(m);
+			m->link.sent = m->frame + WS_HEAD;
+			m->link.pending = m->at;
 #endif
 		}
 	}
@@ -1347,16 +1278,16 @@ uint32_t mooring_poll(struct mooring *m, uint32_t tick)
 	if (m->state == UPGRADING && flush(m))
 		response(m);
 #endif
-	if ((m->state == OPENING || m->state == UPGRADING)) {
-		wait = 20;
+	if (m->state == OPENING || m->state == UPGRADING) {
+		m->wait = 20;
 		if (since(m, m->opened) >= CONNECT_MS)
 			ended(m, 0, 0);
 	}
 	if (m->state == CONNECTED)
-		work(m, &wait);
+		work(m);
 	if (m->state == IDLE)
-		wait = due(m, m->wake) ? 0 : m->wake - (uint32_t)m->now;
-	return wait;
+		m->wait = due(m, m->wake) ? 0 : m->wake - m->now;
+	return m->wait;
 }
 
 /* append adds a record. data is n times the layout's values, or as many numbers. */
@@ -1364,7 +1295,7 @@ static bool append(struct mooring *m, uint32_t kind, uint64_t time, uint32_t n, 
 {
 	const struct mooring_value *values = data;
 	static const uint8_t widths[] = {5, 5, 2, 4, 4}; /* of a value, at most: what is not needed is not taken */
-	uint32_t form = kind >> 4, index = kind & 15, count = 0, length = m->size + 1; /* more than there is */
+	uint32_t form = kind >> 4, index = kind & 15, count = 0, length = UINT32_MAX - HEAD; /* more than there is */
 	uint32_t head = form == ROW ? HEAD : MOORING_BLOCK_HEAD;
 	if (form < sizeof widths && index < m->config->layout_count)
 		count = n * m->config->layouts[index].count;
@@ -1373,26 +1304,28 @@ static bool append(struct mooring *m, uint32_t kind, uint64_t time, uint32_t n, 
 		for (uint32_t i = 0; i < count && form <= REGULAR; i++)
 			if (values[i].type == 4)
 				most += (uint32_t)strlen(values[i].as.text);
-		if (most + 48 <= m->frame_size) /* else no frame could hold it */
+		if (most + 48 <= (uint32_t)(m->ring - m->frame)) /* else no frame could hold it */
 			length = most;
 	}
 	uint8_t *to = reserve(m, length, n);
 	if (to == NULL)
 		return false;
 	to[2] = (uint8_t)kind;
-	put_be(to + 3, 6, time != MOORING_NOW ? time & ~BY_TICK : m->clock ? m->now + m->offset : m->now | BY_TICK);
+	/* Until the clock is known, the offset is BY_TICK. */
+	put_be(to + 3, 6, time != MOORING_NOW ? time & ~BY_TICK : m->now + m->offset);
 	if (form != ROW) {
 		put_be(to + HEAD, 2, n);
 		put_be(to + HEAD + 2, 4, step);
 	}
-	struct writer w = {to + head, to + length};
+	m->at = to + head;
+	m->end = to + length;
 	if (form <= REGULAR) {
 		while (count-- > 0)
-			put_value(&w, values++);
+			put_value(m, values++);
 	} else {
-		put(&w, data, length - head);
+		put(m, data, length - head);
 	}
-	put_be(to, 2, (uint32_t)(w.at - to) - HEAD);
+	put_be(to, 2, (uint32_t)(m->at - to) - HEAD);
 	added(m, to);
 	return true;
 }
@@ -1446,13 +1379,13 @@ void mooring_stop(struct mooring *m)
 void mooring_start(struct mooring *m)
 {
 	m->state = IDLE;
-	m->wake = (uint32_t)m->now;
+	m->wake = m->now;
 }
 
 bool mooring_restore(struct mooring *m, uint64_t seq, const uint8_t *record, uint16_t length)
 {
 	uint64_t next = m->head_seq + m->waiting;
-	if (m->records == 0)
+	if (m->waiting == 0)
 		m->head_seq = next = seq;
 	if (seq < next)
 		return false;
@@ -1460,7 +1393,7 @@ bool mooring_restore(struct mooring *m, uint64_t seq, const uint8_t *record, uin
 	if (record == NULL)
 		return true;
 	if (length < HEAD + 1 || length != HEAD + body_of(record) || form_of(record) >= GAP ||
-	    (record[2] & 15) >= m->config->layout_count)
+	    (record[2] & 15) >= m->config->layout_count || rows_of(record) == 0)
 		return false; /* memory that was not what keep was given */
 	uint8_t *to = reserve(m, length, 0);
 	if (to == NULL)

@@ -175,30 +175,31 @@ struct mooring {
 	uint8_t failures, faults, hold_rounds;
 	bool clock, own_clock, welcomed, flush, result_waits;
 	uint8_t result_status;
-	uint16_t heartbeat, spread, frame_size;
 
 	/* The connection; all 0 when one begins. */
 	struct {
-		bool hello, held, in_message, pong, progress, accepted, graceful;
-		uint8_t flights, head[4];
-		uint16_t message, got, head_got, window, goaway, status;
-		uint16_t declared, rejected;
-		uint16_t sent, pending; /* of the message in the frame memory */
-		uint32_t heard;
+		bool hello, pong, progress, accepted, graceful;
+		uint8_t middle, head[4];
+		uint8_t *sent, *pending;	/* of the message in the frame memory */
+		uint32_t message, got, window, flights, heard;
+		uint32_t declared, rejected;	/* a bit for each layout */
 	} link;
 
 	const struct mooring_config *config;
-	uint8_t *frame, *ring;
-	uint32_t head, tail, send, size, records; /* of the ring: cursors, bytes, records */
+	uint32_t now, wait;	/* of the last poll: tick, and ms to the next */
+	uint8_t *at, *end;		/* what is being written */
+	uint8_t *head, *tail, *send, *ring, *frame;
 	uint32_t waiting, sent;	/* rows from the oldest to the newest, and to the send cursor */
 	uint64_t head_seq;	/* number of the oldest row */
-	uint64_t now, offset;	/* ms since init; server's clock minus that */
+	uint64_t offset;	/* server's clock minus now */
+	uint8_t *ring_end;
 	uint32_t max_frame, wake, data_at;
+	uint16_t heartbeat, spread;
 	uint32_t opened, pinged;
 
 	/* What the server asked for; all 0 when a connection begins. */
 	struct {
-		uint32_t gap, gap_until, until, slot_min, slot, retry_after;
+		uint32_t status, goaway, gap, gap_until, until, slot_min, slot;
 	} asked;
 	uint32_t flight[MOORING_WINDOW]; /* one behind the last row of each frame, lower half */
 	uint32_t boot;

@@ -15,8 +15,8 @@ import (
 // Bounds in bytes, for every processor: what firmware/README.md promises. Code
 // is .text and .rodata of mooring.o at -Os.
 const (
-	mostCode      = 6144 // the client on a transport that speaks WebSocket
-	mostWithOwn   = 8300 // with its own WebSocket layer
+	mostCode      = 5680 // the client on a transport that speaks WebSocket
+	mostWithOwn   = 7590 // with its own WebSocket layer
 	mostState     = 512  // sizeof(struct mooring)
 	mostStack     = 512  // the deepest chain of calls, callbacks not counted
 	stackOfMemory = 32   // memcpy, memset, memmove, strlen, libgcc: at most, each

@@ -36,7 +36,7 @@ static void test_first_words(void)
 	assert(mooring_waiting(&t.m) == 1);
 	ack(1, 16);
 	settle();
-	assert(mooring_waiting(&t.m) == 0 && t.m.records == 0);
+	assert(mooring_waiting(&t.m) == 0);
 }
 
 /* Rows made before the clock is known are sent after WELCOME, with the times at
@@ -632,7 +632,7 @@ static void test_anything(uint32_t seed)
 			turn(700000);
 	}
 	/* A gap at the end is told by the row after it, if ever there is one. */
-	assert(t.m.waiting == 0 || t.m.state != CONNECTED || t.m.records == 1);
+	assert(t.m.waiting == 0 || t.m.state != CONNECTED);
 	assert(t.m.connects > 3);
 }
 
