@@ -71,9 +71,8 @@ func (p *Probe) attach(ctx context.Context, conn *pgconn.PgConn, part loaded) er
 		"; ANALYZE "+part.table+"; RESET maintenance_work_mem")
 }
 
-// SetAside takes all partitions out of the table, which is empty then, and keeps
-// them for PutBack. No Store may be open. The next one to open makes new
-// partitions.
+// SetAside takes all partitions out of the table, which is empty then; Drop drops
+// them. No Store may be open. The next one to open makes new partitions.
 func (p *Probe) SetAside(ctx context.Context) error {
 	parts, err := p.partitions(ctx)
 	if err != nil {
@@ -87,25 +86,6 @@ func (p *Probe) SetAside(ctx context.Context) error {
 		}
 		p.aside = append(p.aside, loaded{table: aside, bounds: part.bounds})
 	}
-	return nil
-}
-
-// PutBack drops what is in the table and puts in what was set aside. No Store
-// may be open.
-func (p *Probe) PutBack(ctx context.Context) error {
-	if err := p.dropPartitions(ctx); err != nil {
-		return err
-	}
-	for _, part := range p.aside {
-		name := strings.Replace(part.table, "aside_", "samples_", 1)
-		if err := perform(ctx, p.admin, "ALTER TABLE "+part.table+" RENAME TO "+strings.TrimPrefix(name, "mooring.")); err != nil {
-			return err
-		}
-		if err := p.attach(ctx, p.admin, loaded{table: name, bounds: part.bounds}); err != nil {
-			return err
-		}
-	}
-	p.aside = nil
 	return nil
 }
 

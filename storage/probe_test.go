@@ -92,9 +92,6 @@ func TestProbeLoad(t *testing.T) {
 
 	require.NoError(t, probe.SetAside(t.Context()))
 	require.Zero(t, rows())
-	require.NoError(t, probe.PutBack(t.Context()))
-	require.Equal(t, int64(600), rows())
-	require.NoError(t, probe.SetAside(t.Context()))
 	require.NoError(t, probe.Drop(t.Context()))
 	require.Zero(t, rows())
 	_, err = probe.Copy(t.Context(), 0, again)

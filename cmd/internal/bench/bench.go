@@ -64,7 +64,7 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 	cfg.OnProgress("PostgreSQL starts")
 	b := &bench{cfg: cfg, layouts: make(map[int]int32)}
 	if b.cluster, err = embedded.Start(ctx, embedded.Config{
-		DataDir: cfg.Directory, Throwaway: true, Settings: cfg.Settings,
+		DataDir: cfg.Directory, Throwaway: true, Settings: settingsOf(cfg.Settings),
 		Logger: slog.New(slog.NewTextHandler(cfg.Errors, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}); err != nil {
 		return nil, err
@@ -106,6 +106,18 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 		report.Scenarios = append(report.Scenarios, measured)
 	}
 	return report, nil
+}
+
+// minimalLog are the settings with which rows that growth stores beforehand are
+// not logged, since their table is made in the same transaction (decision 107).
+// What a load writes is logged as ever.
+var minimalLog = map[string]string{"wal_level": "minimal", "max_wal_senders": "0"}
+
+// settingsOf joins the user's settings to ours; theirs count.
+func settingsOf(given map[string]string) map[string]string {
+	joined := maps.Clone(minimalLog)
+	maps.Copy(joined, given)
+	return joined
 }
 
 // say tells what begins.

@@ -118,6 +118,20 @@ func (d *device) sendFrames(t *template, frames int) error {
 	return d.send(d.buffer)
 }
 
+// buffers are for devices that send now and then: memory of its own for each of
+// a large fleet costs the kernel more than sending.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// sendSome is sendFrames for a device that keeps no buffer.
+func (d *device) sendSome(t *template, frames int) error {
+	buffer := buffers.Get().(*[]byte)
+	d.buffer = *buffer
+	err := d.sendFrames(t, frames)
+	*buffer, d.buffer = d.buffer, nil
+	buffers.Put(buffer)
+	return err
+}
+
 // outstanding is the number of frames sent and not acknowledged.
 func (d *device) outstanding(t *template) int { return int(d.sent-d.acked) / t.rows }
 

@@ -20,11 +20,10 @@ const standingFrames = 100 * steadyWindow
 // growth: throughput with more devices, and with rows already stored.
 func (b *bench) growth(ctx context.Context) (s Scenario, err error) {
 	fewest := b.cfg.Growth[0]
-	few, err := b.few(ctx, fewest, 1)
+	before, err := b.few(ctx, fewest, 1)
 	if err != nil {
 		return s, err
 	}
-	var base outcome
 	var sizes []outcome
 	for _, count := range b.cfg.Growth[1:] {
 		o, err := b.many(ctx, &s, count)
@@ -33,11 +32,17 @@ func (b *bench) growth(ctx context.Context) (s Scenario, err error) {
 		}
 		sizes = append(sizes, o)
 	}
-	again, err := b.few(ctx, fewest, 2)
+	after, err := b.few(ctx, fewest, 2)
 	if err != nil {
 		return s, err
 	}
-	base = few.and(&again)
+	var stored Scenario
+	if b.cfg.StoredRows > 0 {
+		if err := b.growthStored(ctx, &stored, &after); err != nil {
+			return s, err
+		}
+	}
+	base := before.and(&after)
 	if err := b.addSize(ctx, &s, fewest, &base); err != nil {
 		return s, err
 	}
@@ -56,17 +61,17 @@ func (b *bench) growth(ctx context.Context) (s Scenario, err error) {
 	}
 	s.note("%d devices keep their windows full, before and after the larger fleets, of which as many frames of %d rows are under way in all (%d): each device sends %d, and the next in line when they are acknowledged; all are connected all the time",
 		fewest, tenRows.rows, standingFrames, b.cfg.TurnFrames)
-	if b.cfg.StoredRows > 0 {
-		err = b.growthStored(ctx, &s)
-	}
-	return s, err
+	s.Figures, s.Notes = append(s.Figures, stored.Figures...), append(s.Notes, stored.Notes...)
+	return s, nil
 }
 
 // addSize adds what was measured with so many devices, and measures what plain
 // COPY of their rows reaches.
 func (b *bench) addSize(ctx context.Context, s *Scenario, count int, o *outcome) error {
 	b.say("growth: plain COPY of the rows of %d devices", count)
-	ceiling, err := b.ceilingOfBursts(ctx, tenRows, count, int(o.batchRows), b.cfg.TurnFrames, 2)
+	short := *b
+	short.cfg.For = b.cfg.For / 2 // no ratio rests on it
+	ceiling, err := short.ceilingOfBursts(ctx, tenRows, count, int(o.batchRows), b.cfg.TurnFrames, 2)
 	if err != nil {
 		return err
 	}
@@ -123,6 +128,7 @@ func (b *bench) many(ctx context.Context, s *Scenario, count int) (o outcome, er
 	}
 	s.add(fmt.Sprintf("connect_s_%d_devices", count), w.connecting.Seconds())
 	o, err = w.measure(ctx, fmt.Sprintf("growth-%d", count))
+	b.say("growth: %d devices leave", count)
 	return o, errors.Join(err, w.all(commandEnd))
 }
 

@@ -54,7 +54,7 @@ func (t *turns) pass() {
 		t.begun.Add(1)
 		frames := max(1, min(t.frames, d.window))
 		d.goal.Store(d.sent + uint64(frames*t.template.rows))
-		err := d.sendFrames(t.template, frames)
+		err := d.sendSome(t.template, frames)
 		if err == nil {
 			return
 		}
