@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -87,6 +88,39 @@ func stored(t *testing.T, s *faults.Stage, name string, o outcome) {
 	require.Equal(t, "0", wrong, "values")
 }
 
+// judged has fleet verify judge the rows of a device by the ledger that it wrote.
+func judged(t *testing.T, s *faults.Stage, ledger string, o outcome) {
+	t.Helper()
+	verdict := s.VerdictOf(ledger)
+	t.Logf("%+v", verdict)
+	require.True(t, verdict.Clean, "%+v", verdict) // nothing missing, twice, wrong, unexpected or refused; the books balance
+	require.Equal(t, o.made, verdict.Sent)
+	require.Equal(t, o.settled, verdict.Acked)
+	require.Equal(t, o.lost, verdict.Given)
+	require.LessOrEqual(t, verdict.Stored, verdict.Acked)
+	require.GreaterOrEqual(t, verdict.Stored+verdict.Given, verdict.Acked)
+	require.Zero(t, o.rejected)
+}
+
+// notBlind checks that fleet verify finds fault with a ledger that says something
+// else than the device did: other values, and ten more rows acknowledged.
+func notBlind(t *testing.T, s *faults.Stage, ledger string, o outcome, channels string) {
+	t.Helper()
+	text, err := os.ReadFile(ledger)
+	require.NoError(t, err)
+	other := filepath.Join(t.TempDir(), "other")
+	if channels == "7" {
+		require.NoError(t, os.WriteFile(other, bytes.Replace(text, []byte(`"seed":`), []byte(`"seed":9`), 1), 0o600))
+		verdict := s.VerdictOf(other)
+		require.Equal(t, o.settled, verdict.Wrong)
+	}
+	more := fmt.Appendf(text, `{"kind":"state","index":0,"boot":0,"sent":%[1]d,"acked":%[1]d,"end":true}`+"\n", o.settled+10)
+	require.NoError(t, os.WriteFile(other, more, 0o600))
+	verdict := s.VerdictOf(other)
+	require.EqualValues(t, 10, verdict.Missing)
+	require.False(t, verdict.Clean)
+}
+
 func TestFaultFirmware(t *testing.T) {
 	t.Parallel()
 	program := posixDevice(t)
@@ -101,6 +135,18 @@ func TestFaultFirmware(t *testing.T) {
 		require.Equal(t, o.made, o.settled)
 		stored(t, s, name, o)
 	})
+	for _, channels := range []string{"1", "7"} { // packed, and everything else
+		t.Run("ledger of "+channels, func(t *testing.T) {
+			t.Parallel()
+			name, token := added(t, s, "judged"+channels+"-")
+			ledger := filepath.Join(t.TempDir(), "ledger")
+			o := device(t, program, s.Server.StreamURL(), token, "rate=500", "rows=2000", "frame=700",
+				"ledger="+ledger, "device="+name, "channels="+channels, "seed="+strconv.FormatUint(s.Seed, 10))
+			require.Zero(t, o.lost)
+			judged(t, s, ledger, o)
+			notBlind(t, s, ledger, o, channels)
+		})
+	}
 	lines := []struct {
 		name, flag string
 		plan       func(n int, random *rand.Rand) proxy.Plan
@@ -137,11 +183,13 @@ func TestFaultFirmware(t *testing.T) {
 			require.NoError(t, err)
 			t.Cleanup(p.Close)
 			name, token := added(t, s, fmt.Sprintf("line%d-", i))
+			ledger := filepath.Join(t.TempDir(), "ledger")
 			calm := time.AfterFunc(15*time.Second, p.Calm)
 			defer calm.Stop()
-			o := device(t, program, "ws://"+p.Addr()+"/v1/stream", token, "rate=200", "rows=1500", "frame=512", "wait=100", "drop="+strconv.Itoa(i%2), line.flag)
+			o := device(t, program, "ws://"+p.Addr()+"/v1/stream", token, "rate=250", "rows=1500", "frame=512", "wait=100", "drop="+strconv.Itoa(i%2), line.flag,
+				"ledger="+ledger, "device="+name, "run="+strconv.Itoa(i+2))
 			require.Equal(t, o.made, o.settled)
-			stored(t, s, name, o)
+			judged(t, s, ledger, o)
 			t.Log(p.Counts())
 			if line.flag == "ring=600" {
 				require.Positive(t, o.lost, "the ring must have been too small")

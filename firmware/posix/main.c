@@ -12,8 +12,11 @@
  *   frame=2048  bytes of a message   wait=0      come back after so many ms at most,
  *   linger=0    ms                               for tests; 0: as the protocol says
  *
- * Every row is a function of its number, so that a test can tell from the
- * database alone whether it is right: layout "steady" has n = the number and
+ *   ledger=FILE device=NAME run=1 seed=1 channels=7: rows that fleet verify
+ *   judges by that file, as ledger.h says; rate must divide 1000
+ *
+ * Without a ledger, too, every row is a function of its number, so that a test can
+ * tell from the database alone whether it is right: layout "steady" has n = the number and
  * text = "r" and the number; every tenth call makes eight rows of layout "burst"
  * at once, packed, with n = the number modulo 30000. */
 #define _POSIX_C_SOURCE 200809L
@@ -29,6 +32,7 @@
 #include <unistd.h>
 
 #include "../mooring.h"
+#include "ledger.h"
 
 #define BURST 8
 
@@ -38,6 +42,7 @@ struct line {
 	bool connecting;
 	FILE *random;
 	const char *host, *port;
+	struct ledger ledger;
 };
 
 static volatile sig_atomic_t ending;
@@ -139,7 +144,9 @@ static uint8_t line_command(void *context, const struct mooring_command *command
 
 static void line_refused(void *context, uint64_t seq, uint32_t n, int channel, uint8_t code)
 {
-	(void)context;
+	struct line *line = context;
+	if (line->ledger.file != NULL)
+		ledger_refused(&line->ledger, seq, n, channel, code);
 	fprintf(stderr, "refused seq=%llu n=%lu channel=%d code=%u\n", (unsigned long long)seq, (unsigned long)n, channel, code);
 }
 
@@ -166,14 +173,39 @@ static uint64_t make(struct mooring *m, uint64_t number, uint64_t call)
 	return 1;
 }
 
-/* option gives the number behind name= among the arguments, or otherwise. */
-static uint32_t option(int count, char **arguments, const char *name, uint32_t otherwise)
+/* word gives what is behind name= among the arguments, or NULL. */
+static const char *word(int count, char **arguments, const char *name)
 {
 	size_t length = strlen(name);
 	for (int i = 3; i < count; i++)
 		if (strncmp(arguments[i], name, length) == 0 && arguments[i][length] == '=')
-			return (uint32_t)strtoul(arguments[i] + length + 1, NULL, 10);
-	return otherwise;
+			return arguments[i] + length + 1;
+	return NULL;
+}
+
+/* option gives the same as a number, or otherwise. */
+static uint32_t option(int count, char **arguments, const char *name, uint32_t otherwise)
+{
+	const char *is = word(count, arguments, name);
+	return is == NULL ? otherwise : (uint32_t)strtoul(is, NULL, 10);
+}
+
+/* open_ledger begins the ledger, if one is asked for. */
+static bool open_ledger(struct ledger *l, int count, char **arguments, uint32_t rate, uint32_t boot)
+{
+	const char *path = word(count, arguments, "ledger"), *device = word(count, arguments, "device");
+	if (path == NULL)
+		return true;
+	l->run = option(count, arguments, "run", 1);
+	l->seed = option(count, arguments, "seed", 1);
+	l->channels = option(count, arguments, "channels", MOST_CHANNELS);
+	l->period = 1000 / rate;
+	if (device == NULL || l->period * rate != 1000 || l->run >= 1u << 21 || (l->channels != 1 && l->channels != MOST_CHANNELS))
+		return false;
+	l->file = fopen(path, "w");
+	if (l->file != NULL)
+		ledger_begin(l, device, boot);
+	return l->file != NULL;
 }
 
 /* take_apart cuts ws://host:port/path; the pieces lie in a copy that stays. */
@@ -213,7 +245,7 @@ int main(int count, char **arguments)
 	config.token = arguments[2];
 	config.model = "posix";
 	config.firmware = "1.0";
-	config.layouts = layouts;
+	config.layouts = word(count, arguments, "ledger") == NULL ? layouts : fleet_layouts;
 	config.layout_count = 2;
 	config.drop_oldest = option(count, arguments, "drop", 0) != 0;
 	config.linger_ms = option(count, arguments, "linger", 0);
@@ -232,6 +264,11 @@ int main(int count, char **arguments)
 		fprintf(stderr, "%s: URL, token and layouts do not fit into frame=%lu\n", arguments[0], (unsigned long)frame);
 		return 2;
 	}
+	struct ledger *ledger = &line.ledger;
+	if (!open_ledger(ledger, count, arguments, rate, m.boot)) {
+		fprintf(stderr, "%s: the ledger can't be written, or device, run, channels and rate don't go with it\n", arguments[0]);
+		return 2;
+	}
 	struct sigaction action = {0};
 	action.sa_handler = on_signal;
 	sigaction(SIGTERM, &action, NULL);
@@ -244,7 +281,11 @@ int main(int count, char **arguments)
 	for (;;) {
 		uint32_t now = now_ms();
 		bool all = ending || (rows > 0 && made >= rows);
-		if (!all && (uint64_t)(now - began) * rate / 1000 >= calls) {
+		if (!all && ledger->file != NULL && (uint64_t)(now - began) * rate / 1000 >= made) {
+			uint32_t n = calls++ % 10 == 9 ? BURST / 2 : 1;
+			ledger_append(ledger, &m, made, n);
+			made += n;
+		} else if (!all && ledger->file == NULL && (uint64_t)(now - began) * rate / 1000 >= calls) {
 			made += make(&m, made, calls);
 			calls++;
 		} else if (all && !leaving) {
@@ -252,7 +293,11 @@ int main(int count, char **arguments)
 			left_at = now;
 			mooring_flush(&m);
 		}
+		uint64_t head = m.head_seq;
+		uint32_t lost = m.lost;
 		uint32_t wait = mooring_poll(&m, now);
+		if (ledger->file != NULL)
+			ledger_polled(ledger, &m, head, lost);
 		if (m.state != state) {
 			state = m.state;
 			if (state == 0)
@@ -268,7 +313,7 @@ int main(int count, char **arguments)
 		if (leaving && (mooring_waiting(&m) == 0 || (rows == 0 && now - left_at > 10000)))
 			break;
 		if (!all) {
-			uint32_t due = (uint32_t)(calls * 1000 / rate) - (now - began);
+			uint32_t due = (uint32_t)((ledger->file != NULL ? made : calls) * 1000 / rate) - (now - began);
 			if ((int32_t)due < 0)
 				due = 0;
 			if (due < wait)
@@ -282,6 +327,10 @@ int main(int count, char **arguments)
 		poll(&ready, line.fd >= 0 ? 1 : 0, (int)wait);
 	}
 	mooring_stop(&m);
+	if (ledger->file != NULL) {
+		ledger_state(ledger, ",\"end\":true");
+		fclose(ledger->file);
+	}
 	printf("made %llu settled %llu lost %lu rejected %lu connects %lu\n", (unsigned long long)made,
 	       (unsigned long long)m.head_seq, (unsigned long)m.lost, (unsigned long)m.rejected, (unsigned long)m.connects);
 	return mooring_waiting(&m) == 0 ? 0 : 1;

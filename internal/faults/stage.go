@@ -184,6 +184,7 @@ type Verdict struct {
 	NotRefused uint64 `json:"not_refused"`
 	Refused    uint64 `json:"wrongly_refused"`
 	Unacked    uint64 `json:"stored_without_ack"`
+	Given      uint64 `json:"given_up"`
 	Problems   []struct {
 		Kind, Device, Detail string
 		Seq                  uint64
@@ -204,7 +205,7 @@ func (s *Stage) Verdict() Verdict {
 		stall = max(stall, load.Stall())
 	}
 	for _, load := range s.loads {
-		one := s.verify(load)
+		one := s.VerdictOf(load.files.ledger)
 		total.Clean = total.Clean && one.Clean
 		for _, sum := range []struct{ to, add *uint64 }{
 			{&total.Sent, &one.Sent},
@@ -260,9 +261,11 @@ func (s *Stage) injected() string {
 	return strings.Join(list, ", ")
 }
 
-func (s *Stage) verify(load *Load) Verdict {
+// VerdictOf compares one ledger with the database by fleet verify, and leaves the
+// judging of what it gives to the test.
+func (s *Stage) VerdictOf(ledger string) Verdict {
 	s.tb.Helper()
-	stdout, _ := run(s.tb, program(s.tb, false, "fleet"), "verify", "--json", "--ledger", load.files.ledger, "--database-url", s.DatabaseURL)
+	stdout, _ := run(s.tb, program(s.tb, false, "fleet"), "verify", "--json", "--ledger", ledger, "--database-url", s.DatabaseURL)
 	var verdict Verdict
 	if err := json.Unmarshal(stdout, &verdict); err != nil {
 		s.tb.Fatalf("faults: the verdict: %v: %s", err, stdout)

@@ -28,8 +28,9 @@ type Header struct {
 	Run      uint32 `json:"run"`
 	Seed     uint64 `json:"seed"`
 	Channels int    `json:"channels"`
-	Refusals uint64 `json:"refusals"` // one row in so many; 0: none
-	Started  string `json:"started"`  // RFC 3339, for people
+	Float32  bool   `json:"float32,omitempty"` // of devices without float64
+	Refusals uint64 `json:"refusals"`          // one row in so many; 0: none
+	Started  string `json:"started"`           // RFC 3339, for people
 	URL      string `json:"url"`
 	Devices  int    `json:"devices"`
 	Rate     int    `json:"rate"`
@@ -38,7 +39,7 @@ type Header struct {
 }
 
 func (h *Header) plan() *Plan {
-	return &Plan{Run: h.Run, Seed: h.Seed, Channels: h.Channels, Refusals: h.Refusals}
+	return &Plan{Run: h.Run, Seed: h.Seed, Channels: h.Channels, Float32: h.Float32, Refusals: h.Refusals}
 }
 
 // bootLine announces a boot.

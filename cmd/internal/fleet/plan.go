@@ -13,6 +13,9 @@ type Plan struct {
 	Run      uint32 // a random number, so that the rows of other runs are known as such
 	Seed     uint64
 	Channels int
+	// Float32 is for devices without float64, as in firmware: numbers that others
+	// send as that are rounded to float32.
+	Float32 bool
 	// Refusals has one row in so many carry something that the server must
 	// refuse; 0: none does.
 	Refusals uint64
@@ -290,10 +293,10 @@ func (p *Plan) measured(b *Boot, seq uint64, channel int) wire.Value {
 	wave := float64(4*math.Abs(phase-0.5)) - 1
 	noise := float64(random>>11)/(1<<53) - 0.5
 	number := shapes[kind].center + float64(shapes[kind].amplitude*float64(wave+float64(noise/10)))
-	switch kind {
-	case shapePressure:
+	switch {
+	case kind == shapePressure:
 		return wire.Value{Kind: wire.ValueInt, Int: int64(number * 100)}
-	case shapeHumidity:
+	case kind == shapeHumidity, p.Float32:
 		return wire.Value{Kind: wire.ValueFloat32, Number: float64(float32(number))}
 	default:
 		return wire.Value{Kind: wire.ValueNumber, Number: number}
