@@ -106,6 +106,17 @@ func badHandshakes() []badInput {
 		line("H8", "another WebSocket version", http.StatusUpgradeRequired, set("Sec-Websocket-Version", "8")),
 		line("H9", "a key that is not base64", http.StatusBadRequest, set("Sec-Websocket-Key", "?")),
 		line("H10", "another method", http.StatusMethodNotAllowed, func(h *handshake) { h.method = http.MethodPost }),
+		line("H9", "a key of 8 bytes", http.StatusBadRequest, set("Sec-Websocket-Key", "AAAAAAAAAAA=")),
+		line("H14", "a body", http.StatusBadRequest, func(h *handshake) {
+			h.header.Set("Content-Length", "1")
+			h.body = "x"
+		}),
+		line("H16", "two keys", http.StatusBadRequest, func(h *handshake) { h.header.Add("Sec-Websocket-Key", "dGhlIHNhbXBsZSBub25jZQ==") }),
+		line("H16", "two versions", http.StatusBadRequest, func(h *handshake) { h.header.Add("Sec-Websocket-Version", "13") }),
+		line("H11", "two origins", http.StatusForbidden, func(h *handshake) {
+			h.header.Add("Origin", "https://elsewhere.example")
+			h.header.Add("Origin", "https://elsewhere.example")
+		}),
 		line("H11", "a page of another origin", http.StatusForbidden, set("Origin", "https://elsewhere.example")),
 	}
 }
@@ -145,6 +156,8 @@ func badMessages() []badInput {
 		{line: "M13", text: "an ignorable type", bytes: func(inputPlace) []byte { return binaryMessage([]byte{0x92, 99, 0xc1}) }},
 		frame("M14", "a PING that ends too soon", wire.CloseBadFrame, 0x92, 5),
 		frame("M14", "bytes behind a PING", wire.CloseBadFrame, 0x91, 5, 0),
+		frame("M18", "a 32-bit string behind what is known", wire.CloseBadFrame, 0x93, 5, 0, 0xdb, 0, 0, 0, 0),
+		raw("M27", "a Close whose reason is not UTF-8", 1007, maskedFrame(websocket.Fin|websocket.Close, []byte{3, 0xe8, 0xff, 0xfe})...),
 		{line: "M17", text: "more elements than known", bytes: func(inputPlace) []byte {
 			return binaryMessage(packArray(packInt(4), packInt(1<<40), packInt(0), packNil, packString("new")))
 		}},

@@ -176,17 +176,17 @@ func (in *intruder) input(ctx context.Context, d *device, input badInput) (outco
 func (in *intruder) badHandshake(ctx context.Context, d *device, input badInput) (outcome, string) {
 	ask := newHandshake(d.token.Token)
 	input.handshake(&ask)
-	socket, status, err := rawDial(ctx, in.run.cfg.URL, in.run.cfg.TLS, ask)
+	socket, response, err := rawDial(ctx, in.run.cfg.URL, in.run.cfg.TLS, ask)
 	if socket != nil {
 		socket.close()
 	}
 	switch {
-	case err != nil, status == 429, status >= 500:
+	case err != nil, response.StatusCode == 429, response.StatusCode >= 500:
 		return disturbed, ""
-	case status == input.want.status:
+	case response.StatusCode == input.want.status:
 		return asStated, ""
 	default:
-		return otherwise, fmt.Sprintf("HTTP %d, not %d", status, input.want.status)
+		return otherwise, fmt.Sprintf("HTTP %d, not %d", response.StatusCode, input.want.status)
 	}
 }
 

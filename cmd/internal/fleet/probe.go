@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"mooring/cmd/internal/conform"
@@ -20,6 +21,12 @@ type ProbeConfig struct {
 	URL   string // the server's endpoint
 	TLS   *tls.Config
 	Token string // of a device that is used for nothing else meanwhile
+	// LimitedToken is that of another such device, one with a quota of rows, which
+	// is exceeded. Defaults to none: then what holds for quotas is not shown.
+	LimitedToken string
+	// Drain has the server stop and returns when it has. It is called last. Defaults
+	// to nothing: then what holds for a server that stops is not shown.
+	Drain func(ctx context.Context) error
 	// Checks names the rules to check; some hold for all of them. Defaults to all.
 	Checks []string
 	// OnCheck is told how far it is. Defaults to nothing.
@@ -63,9 +70,11 @@ type check struct {
 	conform.Rule
 
 	do func(ctx context.Context, p *probe) verdict
+	// beside says that it needs neither device nor encoder, and is done beside the others.
+	beside bool
 }
 
-// probe is one run of Probe. All of it happens on one goroutine.
+// probe plays one device. All of it happens on one goroutine.
 type probe struct {
 	in     *intruder
 	device *device
@@ -86,12 +95,7 @@ const (
 // once, is for Verify. The error says that the server could not be reached.
 func Probe(ctx context.Context, cfg ProbeConfig) (conform.Report, error) {
 	began := time.Now()
-	p := &probe{
-		in:     newIntruder(&run{cfg: Config{URL: cfg.URL, TLS: cfg.TLS, Seed: rand.Uint64()}}, 0), //nolint:gosec // numbers that were not used before
-		device: &device{token: Credential{Token: cfg.Token}},
-		seq:    uint64(time.Now().Unix()) << 16,
-		always: map[string]verdict{},
-	}
+	p := newProbe(&cfg, cfg.Token)
 	line, err := p.open(ctx, &wire.Hello{})
 	if err != nil {
 		return conform.Report{}, err
@@ -103,22 +107,56 @@ func Probe(ctx context.Context, cfg ProbeConfig) (conform.Report, error) {
 	if err != nil {
 		return conform.Report{}, err
 	}
-	list := make([]conform.Finding, 0, len(checks)+len(alwaysRules))
+	var limited []conform.Finding
+	q := newProbe(&cfg, cfg.LimitedToken)
+	var other sync.WaitGroup
+	defer other.Wait() // ctx has ended, or it is waited for below
+	if cfg.LimitedToken != "" {
+		other.Go(func() { limited = probeQuota(ctx, q) })
+	}
+	list := make([]conform.Finding, len(checks), len(checks)+len(alwaysRules))
+	note := func(at int, seen verdict) {
+		list[at] = conform.Finding{Rule: checks[at].Rule, State: seen.state, Detail: seen.detail}
+	}
 	for i, check := range checks {
-		seen := p.try(ctx, check)
+		if check.beside {
+			other.Go(func() { note(i, check.do(ctx, p)) })
+			continue
+		}
+		note(i, p.try(ctx, check))
 		if ctx.Err() != nil {
 			return conform.Report{}, context.Cause(ctx)
 		}
-		list = append(list, conform.Finding{Rule: check.Rule, State: seen.state, Detail: seen.detail})
 		if cfg.OnCheck != nil {
 			cfg.OnCheck(i+1, len(checks))
 		}
 	}
+	other.Wait()
+	list = append(list, limited...)
+	if cfg.Drain != nil && ctx.Err() == nil {
+		list = append(list, probeDrain(ctx, p, cfg.Drain)...)
+	}
+	if ctx.Err() != nil {
+		return conform.Report{}, context.Cause(ctx)
+	}
 	for _, rule := range alwaysRules {
 		seen := p.always[rule.ID]
+		if also := q.always[rule.ID]; also.state == conform.Broken {
+			seen = also
+		}
 		list = append(list, conform.Finding{Rule: rule, State: seen.state, Detail: seen.detail})
 	}
 	return conform.NewReport(list, time.Since(began)), nil
+}
+
+// newProbe plays the device with this token.
+func newProbe(cfg *ProbeConfig, token string) *probe {
+	return &probe{
+		in:     newIntruder(&run{cfg: Config{URL: cfg.URL, TLS: cfg.TLS, Seed: rand.Uint64()}}, 0), //nolint:gosec // numbers that were not used before
+		device: &device{token: Credential{Token: token}},
+		seq:    uint64(time.Now().Unix()) << 16,
+		always: map[string]verdict{},
+	}
 }
 
 // chosen are the checks to do.
@@ -173,7 +211,7 @@ func badInputChecks() []check {
 			ID:     strings.ToLower(input.line) + "-" + strings.ReplaceAll(strings.ReplaceAll(input.text, ",", ""), " ", "-"),
 			Clause: "§11 " + input.line, Text: "answers as stated: " + input.text,
 		}
-		checks = append(checks, check{rule, func(ctx context.Context, p *probe) verdict {
+		checks = append(checks, check{Rule: rule, do: func(ctx context.Context, p *probe) verdict {
 			switch result, detail := p.in.input(ctx, p.device, input); result {
 			case asStated:
 				return kept("")
@@ -228,11 +266,15 @@ func (p *probe) dial(ctx context.Context, change func(*handshake)) (*probeLine, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
-	socket, status, err := rawDial(ctx, p.in.run.cfg.URL, p.in.run.cfg.TLS, ask)
-	if err != nil || socket == nil {
-		return nil, status, err
+	socket, response, err := rawDial(ctx, p.in.run.cfg.URL, p.in.run.cfg.TLS, ask)
+	if err != nil {
+		return nil, 0, err
 	}
-	return &probeLine{probe: p, socket: socket, header: socket.header, maxRx: 1024, sent: p.seq, acked: 0}, status, nil
+	status := response.StatusCode
+	if socket == nil {
+		return nil, status, nil
+	}
+	return &probeLine{probe: p, socket: socket, header: response.Header, maxRx: 1024, sent: p.seq, acked: 0}, status, nil
 }
 
 // open connects, says HELLO if there is one, and waits for WELCOME.

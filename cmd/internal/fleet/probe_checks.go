@@ -16,36 +16,39 @@ import (
 // that depend on more than one message.
 func probeChecks() []check {
 	return []check{
-		{conform.Rule{ID: "subprotocol", Clause: "§2.2", Text: "selects mooring.v1 when it is offered, and none when none is"}, probeSubprotocol},
-		{conform.Rule{ID: "token-subprotocol", Clause: "§2.3", Text: "takes the token as an offered subprotocol and never selects that"}, probeTokenSubprotocol},
-		{conform.Rule{ID: "welcome-fields", Clause: "§6.1", Text: "says in WELCOME what holds, within the ranges"}, probeWelcome},
-		{conform.Rule{ID: "heartbeat-granted", Clause: "§4.1, M21", Text: "grants the heartbeat wished for, 5 s to 900 s"}, probeGranted},
-		{conform.Rule{ID: "hello-later-fields", Clause: "§3.2", Text: "ignores elements of HELLO behind those it knows"}, probeLongHello},
-		{conform.Rule{ID: "without-hello", Clause: "§4.1", Text: "takes DATA as the first frame"}, probeWithoutHello},
-		{conform.Rule{ID: "before-welcome", Clause: "§2.7", Text: "takes 4 DATA frames before WELCOME"}, probeEarly},
-		{conform.Rule{ID: "ack", Clause: "§6.2", Text: "acknowledges all rows that it took"}, probeAck},
-		{conform.Rule{ID: "window-borne", Clause: "§8.2", Text: "bears as many DATA frames as its window"}, probeWindow},
-		{conform.Rule{ID: "window-exceeded", Clause: "§8.2, D6", Text: "closes with 4102 beyond its window"}, probeBeyondWindow},
-		{conform.Rule{ID: "names", Clause: "§5.3", Text: "takes channel names in the place of a layout's number"}, probeNames},
-		{conform.Rule{ID: "server-time", Clause: "§5.5.4", Text: "takes rows without t0"}, probeServerTime},
-		{conform.Rule{ID: "packed", Clause: "§5.6, §5.10", Text: "takes regular rows, and packed ones of every type"}, probePacked},
-		{conform.Rule{ID: "wide-headers", Clause: "§3.3", Text: "takes headers and integers of fixed width"}, probeWide},
-		{conform.Rule{ID: "refused-alone", Clause: "§1.3, §6.2.2", Text: "refuses a value by channel and code, consecutive rows as one entry, and nothing else"}, probeRefusedAlone},
-		{conform.Rule{ID: "many-refusals", Clause: "§6.2.3, §2.6", Text: "counts all refusals, lists at most 32 and what max_rx holds"}, probeManyRefusals},
-		{conform.Rule{ID: "layout-again", Clause: "§4.2.2, L14", Text: "a number declared again stands for the new content"}, probeLayoutAgain},
-		{conform.Rule{ID: "layouts-at-most", Clause: "§4.2.3, L13", Text: "takes 16 layouts, refuses the 17th with QUOTA"}, probeLayouts},
-		{conform.Rule{ID: "fragments", Clause: "§2.6", Text: "takes a message in fragments, with a Ping between"}, probeFragments},
-		{conform.Rule{ID: "fragments-at-most", Clause: "§8.5, M24", Text: "closes with 4202 beyond 1,024 fragments"}, probeManyFragments},
-		{conform.Rule{ID: "ping", Clause: "§8.4.3", Text: "answers a WebSocket Ping with the same payload"}, probePing},
-		{conform.Rule{ID: "ping-frame", Clause: "§4.5, §6.5", Text: "answers PING with its echo and the time"}, probePingFrame},
-		{conform.Rule{ID: "again", Clause: "§1.2, §8.3", Text: "acknowledges rows that come again, in any grouping, over another connection"}, probeAgain},
-		{conform.Rule{ID: "hint", Clause: "§6.1", Text: "says in WELCOME.next what is settled of this boot", Should: true}, probeHint},
-		{conform.Rule{ID: "takeover", Clause: "§2.5", Text: "closes an older connection of the device with 4101"}, probeTakeover},
-		{conform.Rule{ID: "session", Clause: "§6.1", Text: "numbers sessions so that they rise"}, probeSession},
-		{conform.Rule{ID: "goaway-first", Clause: "§9.3, §11", Text: "announces a close by GOAWAY with the same code"}, probeGoAway},
-		{conform.Rule{ID: "close-answered", Clause: "RFC 6455 §5.5.1", Text: "answers a close frame"}, probeClose},
-		{conform.Rule{ID: "heartbeat", Clause: "§8.4.1", Text: "sends an empty Ping after hb, closes with 4002 after 1.5·hb, at least hb + 10 s"}, probeHeartbeat},
-		{conform.Rule{ID: "control-rate", Clause: "§8.5, M25", Text: "closes with 4103 beyond 400 frames other than DATA at once"}, probeControlRate},
+		{Rule: conform.Rule{ID: "subprotocol", Clause: "§2.2", Text: "selects mooring.v1 when it is offered, and none when none is"}, do: probeSubprotocol},
+		{Rule: conform.Rule{ID: "token-subprotocol", Clause: "§2.3", Text: "takes the token as an offered subprotocol and never selects that"}, do: probeTokenSubprotocol},
+		{Rule: conform.Rule{ID: "welcome-fields", Clause: "§6.1", Text: "says in WELCOME what holds, within the ranges"}, do: probeWelcome},
+		{Rule: conform.Rule{ID: "heartbeat-granted", Clause: "§4.1, M21", Text: "grants the heartbeat wished for, 5 s to 900 s"}, do: probeGranted},
+		{Rule: conform.Rule{ID: "hello-later-fields", Clause: "§3.2", Text: "ignores elements of HELLO behind those it knows"}, do: probeLongHello},
+		{Rule: conform.Rule{ID: "without-hello", Clause: "§4.1", Text: "takes DATA as the first frame"}, do: probeWithoutHello},
+		{Rule: conform.Rule{ID: "before-welcome", Clause: "§2.7", Text: "takes 4 DATA frames before WELCOME"}, do: probeEarly},
+		{Rule: conform.Rule{ID: "ack", Clause: "§6.2", Text: "acknowledges all rows that it took"}, do: probeAck},
+		{Rule: conform.Rule{ID: "window-borne", Clause: "§8.2", Text: "bears as many DATA frames as its window"}, do: probeWindow},
+		{Rule: conform.Rule{ID: "window-exceeded", Clause: "§8.2, D6", Text: "closes with 4102 beyond its window"}, do: probeBeyondWindow},
+		{Rule: conform.Rule{ID: "names", Clause: "§5.3", Text: "takes channel names in the place of a layout's number"}, do: probeNames},
+		{Rule: conform.Rule{ID: "server-time", Clause: "§5.5.4", Text: "takes rows without t0"}, do: probeServerTime},
+		{Rule: conform.Rule{ID: "packed", Clause: "§5.6, §5.10", Text: "takes regular rows, and packed ones of every type"}, do: probePacked},
+		{Rule: conform.Rule{ID: "wide-headers", Clause: "§3.3", Text: "takes headers and integers of fixed width"}, do: probeWide},
+		{Rule: conform.Rule{ID: "refused-alone", Clause: "§1.3, §6.2.2", Text: "refuses a value by channel and code, consecutive rows as one entry, and nothing else"}, do: probeRefusedAlone},
+		{Rule: conform.Rule{ID: "many-refusals", Clause: "§6.2.3, §2.6", Text: "counts all refusals, lists at most 32 and what max_rx holds"}, do: probeManyRefusals},
+		{Rule: conform.Rule{ID: "layout-again", Clause: "§4.2.2, L14", Text: "a number declared again stands for the new content"}, do: probeLayoutAgain},
+		{Rule: conform.Rule{ID: "layouts-at-most", Clause: "§4.2.3, L13", Text: "takes 16 layouts, refuses the 17th with QUOTA"}, do: probeLayouts},
+		{Rule: conform.Rule{ID: "names-at-most", Clause: "§5.3, D12", Text: "counts lists of names among the 16 layouts, refuses the rows of one too many with QUOTA"}, do: probeManyNames},
+		{Rule: conform.Rule{ID: "max-rx-at-least", Clause: "§4.1, M22", Text: "closes with 4200 if max_rx is below 256"}, do: probeSmallReceive},
+		{Rule: conform.Rule{ID: "time-to-ask", Clause: "§10, H15", Text: "hangs up without an answer on a handshake whose header is not complete within 10 s"}, do: probeSlowHeader, beside: true},
+		{Rule: conform.Rule{ID: "fragments", Clause: "§2.6", Text: "takes a message in fragments, with a Ping between"}, do: probeFragments},
+		{Rule: conform.Rule{ID: "fragments-at-most", Clause: "§8.5, M24", Text: "closes with 4202 beyond 1,024 fragments"}, do: probeManyFragments},
+		{Rule: conform.Rule{ID: "ping", Clause: "§8.4.3", Text: "answers a WebSocket Ping with the same payload"}, do: probePing},
+		{Rule: conform.Rule{ID: "ping-frame", Clause: "§4.5, §6.5", Text: "answers PING with its echo and the time"}, do: probePingFrame},
+		{Rule: conform.Rule{ID: "again", Clause: "§1.2, §8.3", Text: "acknowledges rows that come again, in any grouping, over another connection"}, do: probeAgain},
+		{Rule: conform.Rule{ID: "hint", Clause: "§6.1", Text: "says in WELCOME.next what is settled of this boot", Should: true}, do: probeHint},
+		{Rule: conform.Rule{ID: "takeover", Clause: "§2.5", Text: "closes an older connection of the device with 4101"}, do: probeTakeover},
+		{Rule: conform.Rule{ID: "session", Clause: "§6.1", Text: "numbers sessions so that they rise"}, do: probeSession},
+		{Rule: conform.Rule{ID: "goaway-first", Clause: "§9.3, §11", Text: "announces a close by GOAWAY with the same code"}, do: probeGoAway},
+		{Rule: conform.Rule{ID: "close-answered", Clause: "RFC 6455 §5.5.1", Text: "answers a close frame"}, do: probeClose},
+		{Rule: conform.Rule{ID: "heartbeat", Clause: "§8.4.1", Text: "sends an empty Ping after hb, closes with 4002 after 1.5·hb, at least hb + 10 s"}, do: probeHeartbeat},
+		{Rule: conform.Rule{ID: "control-rate", Clause: "§8.5, M25", Text: "closes with 4103 beyond 400 frames other than DATA at once"}, do: probeControlRate},
 	}
 }
 
@@ -282,4 +285,27 @@ func probeLayoutAgain(ctx context.Context, p *probe) verdict {
 		p.seq = l.sent
 		return l.allStored()
 	})
+}
+
+// probeManyNames fills the layouts, then sends rows by names.
+func probeManyNames(ctx context.Context, p *probe) verdict {
+	return p.with(ctx, wire.Hello{}, func(l *probeLine) verdict {
+		for number := range uint32(15) {
+			l.send(p.in.encoder.Layout(&wire.Layout{Number: number + 2, Name: probeLayout, Channels: probeChannels()}))
+		}
+		seq := l.sent
+		l.send(packArray(packInt(3), packInt(int64(seq)), packInt(1), packInt(time.Now().UnixMilli()), packArray(packString("one-too-many")), packNil, packArray(packInt(0), packInt(1))))
+		l.sent++
+		p.seq = l.sent
+		if !l.settled() {
+			return l.unsettled()
+		}
+		list, _ := l.rejects()
+		return judged(slices.Equal(list, []wire.Reject{{Seq: seq, N: 1, Channel: wire.WholeRow, Code: wire.CodeQuota}}), "refused: %v", list)
+	})
+}
+
+func probeSmallReceive(ctx context.Context, p *probe) verdict {
+	hello := packArray(packInt(1), packInt(77), packNil, packInt(255))
+	return p.bare(ctx, hello, func(l *probeLine) verdict { return l.closedWith(wire.CloseBadFrame) })
 }

@@ -3,8 +3,10 @@ package fleet
 import (
 	"context"
 	"errors"
+	"io"
 	"math"
 	"net"
+	"net/url"
 	"slices"
 	"time"
 
@@ -263,4 +265,31 @@ func probeControlRate(ctx context.Context, p *probe) verdict {
 		}
 		return l.closedWith(wire.CloseQuota)
 	})
+}
+
+// probeSlowHeader begins a handshake and says no more.
+func probeSlowHeader(ctx context.Context, p *probe) verdict {
+	target, err := url.Parse(p.in.run.cfg.URL)
+	if err != nil {
+		return notShown("%v", err)
+	}
+	conn, err := dialURL(ctx, target, p.in.run.cfg.TLS)
+	if err != nil {
+		return notShown("%v", err)
+	}
+	defer conn.Close()
+	began := time.Now()
+	_ = conn.SetDeadline(began.Add(firstFrame + patience))
+	if _, err := io.WriteString(conn, "GET "+target.RequestURI()+" HTTP/1.1\r\nHost: "); err != nil {
+		return notShown("%v", err)
+	}
+	answer, err := io.ReadAll(conn)
+	after := time.Since(began)
+	switch {
+	case isTimeout(err):
+		return broken("it waits for the rest after %s; its limit may be configured", after.Round(time.Second))
+	case len(answer) > 0:
+		return broken("it answered %q", answer[:min(len(answer), 40)])
+	}
+	return kept("after %.1f s", after.Seconds())
 }

@@ -2,17 +2,21 @@ package fleet
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"io"
 	"net"
 	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"mooring/cmd/internal/app"
 	"mooring/cmd/internal/conform"
+	"mooring/devices"
 	"mooring/internal/pgtest"
 	"mooring/wire"
 )
@@ -21,9 +25,13 @@ import (
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	database := pgtest.URL(t)
-	server := startServer(t, database, nil)
-	token := addDevices(t, database, 1)[0].Token
-	report, err := Probe(t.Context(), ProbeConfig{URL: stream(server), Token: token})
+	server := startServer(t, database, func(cfg *app.Config) { cfg.Grace = app.Span(2 * time.Second) })
+	added := addDevices(t, database, 2)
+	limit(t, database, added[1].Name, 50)
+	report, err := Probe(t.Context(), ProbeConfig{
+		URL: stream(server), Token: added[0].Token, LimitedToken: added[1].Token,
+		Drain: func(ctx context.Context) error { return server.Stop(ctx) },
+	})
 	require.NoError(t, err)
 	for _, finding := range report.Findings {
 		assert.NotEqual(t, conform.Broken, finding.State, "%s (%s): %s", finding.ID, finding.Clause, finding.Detail)
@@ -32,6 +40,15 @@ func TestProbe(t *testing.T) {
 		}
 	}
 	t.Logf("%d kept, %d not shown, %.1f s", report.Kept, report.NotShown, report.Seconds)
+}
+
+// limit gives a device a quota of rows a second.
+func limit(t *testing.T, database, name string, rows int32) {
+	t.Helper()
+	admin, err := devices.OpenAdmin(t.Context(), database)
+	require.NoError(t, err)
+	defer admin.Close()
+	require.NoError(t, admin.SetQuota(t.Context(), name, devices.Quota{Rows: &rows}))
 }
 
 // TestProbeFindsFaults probes a server that keeps hardly a rule, and sees that the
@@ -56,6 +73,7 @@ func TestProbeFindsFaults(t *testing.T) {
 	})
 	wrong := []string{
 		"subprotocol", "welcome-fields", "heartbeat-granted", "refused-alone", "ping-frame", "goaway-first", "hint",
+		"names-at-most", "max-rx-at-least", "time-to-ask", "h14-a-body", "h16-two-keys", "m27-a-Close-whose-reason-is-not-UTF-8",
 		"h2-wrong-token", "m7-a-map", "d2-n-of-0", "d15-vals-that-are-a-map",
 	}
 	var players sync.WaitGroup

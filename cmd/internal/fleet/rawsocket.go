@@ -25,7 +25,8 @@ import (
 type rawSocket struct {
 	conn   net.Conn
 	reader *bufio.Reader
-	header http.Header // of the answer to the handshake
+	// farewell is the last GOAWAY that next came upon.
+	farewell wire.Notice
 }
 
 // maxRawMessage is more than any server sends (PROTOCOL §2.6).
@@ -35,6 +36,7 @@ const maxRawMessage = 64 << 10
 type handshake struct {
 	method string
 	header http.Header
+	body   string
 }
 
 func newHandshake(token string) handshake {
@@ -50,16 +52,16 @@ func newHandshake(token string) handshake {
 	}}
 }
 
-// rawDial connects and asks for the upgrade. With a status other than 101 there
-// is no socket.
-func rawDial(ctx context.Context, address string, config *tls.Config, ask handshake) (*rawSocket, int, error) {
+// rawDial connects and asks for the upgrade. With a status other than 101 in the
+// response, whose body is not given, there is no socket.
+func rawDial(ctx context.Context, address string, config *tls.Config, ask handshake) (*rawSocket, *http.Response, error) {
 	target, err := url.Parse(address)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	conn, err := dialURL(ctx, target, config)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetDeadline(deadline)
@@ -67,23 +69,23 @@ func rawDial(ctx context.Context, address string, config *tls.Config, ask handsh
 	var request strings.Builder
 	fmt.Fprintf(&request, "%s %s HTTP/1.1\r\nHost: %s\r\n", ask.method, target.RequestURI(), target.Host)
 	_ = ask.header.Write(&request) // a Builder takes everything
-	request.WriteString("\r\n")
+	request.WriteString("\r\n" + ask.body)
 	if _, err := io.WriteString(conn, request.String()); err != nil {
 		_ = conn.Close()
-		return nil, 0, err
+		return nil, nil, err
 	}
 	reader := bufio.NewReader(conn)
 	response, err := http.ReadResponse(reader, nil)
 	if err != nil {
 		_ = conn.Close()
-		return nil, 0, err
+		return nil, nil, err
 	}
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusSwitchingProtocols {
 		_ = conn.Close()
-		return nil, response.StatusCode, nil
+		return nil, response, nil
 	}
-	return &rawSocket{conn: conn, reader: reader, header: response.Header}, response.StatusCode, nil
+	return &rawSocket{conn: conn, reader: reader}, response, nil
 }
 
 func dialURL(ctx context.Context, target *url.URL, config *tls.Config) (net.Conn, error) {
@@ -166,7 +168,7 @@ func (s *rawSocket) next(until time.Time, decoder *wire.Decoder, goAway *wire.Cl
 			}
 			if kind == wire.FrameNotice {
 				if notice, err := decoder.Notice(payload); err == nil && notice.Kind == wire.NoticeGoAway {
-					*goAway = notice.Code
+					*goAway, s.farewell = notice.Code, notice
 					continue
 				}
 			}
