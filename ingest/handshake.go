@@ -164,16 +164,21 @@ func (g *Gateway) authenticate(ctx context.Context, from netip.Addr, presented C
 		return Device{}, refuse(http.StatusServiceUnavailable, "busy", "too many handshakes at once")
 	}
 	wait, mayFail := g.door.MayFail(from)
-	presented.OnlyKnown = !mayFail
-	ctx, cancel := context.WithTimeout(ctx, g.cfg.HandshakeTimeout)
-	defer cancel()
+	presented.OnlyKnown = true // which needs no waiting, and so no context
 	device, err := g.auth.Authenticate(ctx, presented)
+	if mayFail && err != nil && !errors.Is(err, ErrUnauthenticated) && !errors.Is(err, ErrDisabled) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, g.cfg.HandshakeTimeout)
+		defer cancel()
+		presented.OnlyKnown = false
+		device, err = g.auth.Authenticate(ctx, presented)
+	}
 	switch {
 	case err == nil:
 		return device, nil
 	case errors.Is(ctx.Err(), context.Canceled): // by the client, which is gone
 		return Device{}, refuse(http.StatusServiceUnavailable, "gone", "the connection was given up")
-	case presented.OnlyKnown:
+	case !mayFail:
 		return Device{}, refuse(http.StatusTooManyRequests, "address_failures",
 			"too many wrong credentials from this address").later(wait)
 	case errors.Is(err, ErrUnauthenticated):

@@ -95,7 +95,7 @@ func (s *session) resolve(entry *layoutEntry) error {
 func (s *session) ask(entry *layoutEntry) error {
 	s.hold()
 	defer s.resume()
-	ctx, end := s.waiting()
+	ctx, end := s.waiting(0)
 	defer end()
 	pause := 100 * time.Millisecond
 	for {

@@ -58,11 +58,16 @@ func (s *session) end(reason CloseReason) {
 	}
 }
 
-// waiting gives a context that ends with the session or when the returned
-// function is called, as it must be. For the read goroutine, one at a time.
-// Unlike one derived from lifetime, it leaves nothing behind.
-func (s *session) waiting() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(s.gateway.life)
+// waiting gives a context that ends with the session, after longest (0: never), or
+// when the returned function is called, as it must be. For the read goroutine, one at a
+// time. Unlike one derived from lifetime, it leaves nothing behind.
+func (s *session) waiting(longest time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := s.gateway.life, context.CancelFunc(nil)
+	if longest > 0 {
+		ctx, cancel = context.WithTimeout(ctx, longest)
+	} else {
+		ctx, cancel = context.WithCancel(ctx)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ending.Load() {

@@ -41,13 +41,22 @@ func (s *session) welcome(maxReceive int, welcome wire.Welcome) {
 	defer encoders.Put(encoder)
 	frame := encoder.Welcome(welcome)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if maxReceive > 0 {
 		s.maxReceive = min(maxReceive, maxServerMessage)
 	}
 	s.number.Store(welcome.Session)
 	s.outbox.queue = appendMessage(s.outbox.queue, opBinary, frame)
-	s.kick()
+	told := !s.flushing && !s.closing
+	if told {
+		s.flushing = true
+		s.gateway.flushers.Add(1)
+	} else {
+		s.kick()
+	}
+	s.mu.Unlock()
+	if told {
+		deliver(s) // a goroutine and a deadline only if the socket has no room
+	}
 }
 
 // enqueue queues one frame. A device that lets the queue fill up does not

@@ -22,8 +22,9 @@ type Credential struct {
 	Certificate string // device that a verified TLS client certificate names
 	Serial      string // of that certificate, in hexadecimal
 	Expires     int64  // end of that certificate, in seconds since 1970
-	// OnlyKnown asks for no more than what is in memory: a credential that is
-	// not known there to be good is answered with an error, whichever.
+	// OnlyKnown asks for no more than what is in memory, without waiting: a
+	// credential that is not known there is answered with an error other than
+	// ErrUnauthenticated and ErrDisabled.
 	OnlyKnown bool
 	Remote    string // where it comes from, for people
 }

@@ -259,8 +259,7 @@ func (s *session) resume() {
 func (s *session) open(hello wire.Hello) bool {
 	g := s.gateway
 	s.hold()
-	waiting, end := s.waiting()
-	ctx, cancel := context.WithTimeout(waiting, g.cfg.OpenTimeout)
+	ctx, end := s.waiting(g.cfg.OpenTimeout)
 	info, err := g.log.Open(ctx, SessionStart{
 		Device:    s.device,
 		Remote:    s.remote,
@@ -269,7 +268,6 @@ func (s *session) open(hello wire.Hello) bool {
 		Firmware:  hello.Firmware,
 		Connected: s.link.clock.wall(s.begun),
 	})
-	cancel()
 	end()
 	s.resume()
 	switch {

@@ -21,7 +21,9 @@ type keeper struct {
 	ended   chan struct{}
 	samples []metrics.Sample
 
-	allocated uint64    // bytes ever, at the last look
+	percent   int       // GOGC as it is set; 0: the environment says it
+	glanced   uint64    // bytes ever allocated, at the last glance
+	allocated uint64    // the same, at the last look
 	tidied    uint64    // bytes resident after the last tidying, or at the start
 	calm      int       // looks in a row at which it was quiet
 	before    time.Time // not to be tidied before
@@ -45,6 +47,11 @@ const (
 	// keeperPercent is the runtime's GOGC: garbage is collected when half as much
 	// as is in use has been allocated.
 	keeperPercent = 50
+	// While more than this is allocated between two glances, as when devices connect
+	// by the thousand a second, it is collected later.
+	keeperGlance       = 250 * time.Millisecond
+	keeperStorm        = 4 << 20
+	keeperStormPercent = 200
 )
 
 // startKeeper starts a keeper, and has the runtime collect garbage sooner than
@@ -55,10 +62,12 @@ func startKeeper(renew func()) *keeper {
 	}}
 	k.restore = func() {}
 	if os.Getenv("GOGC") == "" {
-		before := debug.SetGCPercent(keeperPercent)
+		k.percent = keeperPercent
+		before := debug.SetGCPercent(k.percent)
 		k.restore = func() { debug.SetGCPercent(before) }
 	}
 	k.allocated, k.tidied = k.read()
+	k.glanced = k.allocated
 	go k.run()
 	return k
 }
@@ -73,18 +82,39 @@ func (k *keeper) stop(context.Context) error {
 
 func (k *keeper) run() {
 	defer close(k.ended)
-	ticker := time.NewTicker(keeperLook)
-	defer ticker.Stop()
+	glances, looks := time.NewTicker(keeperGlance), time.NewTicker(keeperLook)
+	defer glances.Stop()
+	defer looks.Stop()
 	for {
 		select {
 		case <-k.end:
 			return
-		case now := <-ticker.C:
+		case <-glances.C:
+			allocated, _ := k.read()
+			if percent := k.pace(allocated); percent != k.percent {
+				k.percent = percent
+				debug.SetGCPercent(percent)
+			}
+		case now := <-looks.C:
 			allocated, resident := k.read()
 			if k.due(now, allocated, resident) {
 				k.tidy(now)
 			}
 		}
+	}
+}
+
+// pace decides how soon garbage is to be collected.
+func (k *keeper) pace(allocated uint64) (percent int) {
+	lately := allocated - k.glanced
+	k.glanced = allocated
+	switch {
+	case k.percent == 0:
+		return 0
+	case lately > keeperStorm:
+		return keeperStormPercent
+	default:
+		return keeperPercent
 	}
 }
 

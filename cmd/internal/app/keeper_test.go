@@ -34,3 +34,15 @@ func TestKeeperTidies(t *testing.T) {
 	require.Positive(t, k.tidied)
 	require.True(t, k.before.After(time.Now()))
 }
+
+func TestKeeperCollectsLaterInAStorm(t *testing.T) {
+	t.Parallel()
+	k := &keeper{percent: keeperPercent}
+	require.Equal(t, keeperPercent, k.pace(keeperStorm), "as ever")
+	k.percent = k.pace(3 * keeperStorm)
+	require.Equal(t, keeperStormPercent, k.percent)
+	require.Equal(t, keeperStormPercent, k.pace(5*keeperStorm), "it goes on")
+	require.Equal(t, keeperPercent, k.pace(5*keeperStorm+1), "it is over")
+	k.percent = 0
+	require.Zero(t, k.pace(9*keeperStorm), "the environment says it")
+}

@@ -376,6 +376,9 @@ func (b *bench) comeBack(ctx context.Context, c *crowd, server *child) (s stormi
 	}
 	used = end.since(start)
 	if !bare {
+		if err := b.heap(server, "storm"); err != nil {
+			return s, used, err
+		}
 		if err := sleep(ctx, b.cfg.Quiet); err != nil {
 			return s, used, err
 		}
