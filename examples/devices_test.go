@@ -137,6 +137,7 @@ func start(t *testing.T, arguments ...string) *program {
 // end asks it to end, waits, and gives the numbers it prints at the end.
 func (p *program) end(t *testing.T) (measured, settled, refused, givenUp int) {
 	t.Helper()
+	before := len(p.output.String())
 	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
 	select {
 	case <-p.over:
@@ -146,6 +147,7 @@ func (p *program) end(t *testing.T) (measured, settled, refused, givenUp int) {
 	}
 	said := summary.FindStringSubmatch(p.output.String())
 	require.NotNil(t, said, "the last line must be the summary")
+	require.NotContains(t, p.output.String()[before:], "away", "it does not mean to come back")
 	var numbers [4]int
 	for i := range numbers {
 		var err error

@@ -51,7 +51,7 @@ func TestPythonViewer(t *testing.T) {
 	stage := faults.Start(t, faults.Options{Expect: "the viewer shows readings, also after a restart"})
 	name, other := sender(t, stage, "seen-"), sender(t, stage, "other-")
 	viewer := start(t, interpreter, "-Bu", "python/viewer.py", liveURL(stage, "ws"), viewerToken(t, stage), name)
-	reading := `(?m)^20\S+ ` + name + ` load [0-9.]+`
+	reading := `(?m)^20\S+ ` + name + ` cpu [0-9.e-]+ s$` // with its unit, which the snapshot alone tells
 	seen := viewer.prints(t, reading, 0)
 	seen = viewer.prints(t, reading, seen)
 	stage.Server.Kill()

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"math"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -45,6 +46,7 @@ func run(ctx context.Context, url, token string, every time.Duration) error {
 		OnReject: func(reject wire.Reject) {
 			fmt.Printf("refused: row %d: %v\n", reject.Seq, reject.Code)
 		},
+		OnEvent: tell,
 	})
 	if err != nil {
 		return err
@@ -56,8 +58,10 @@ func run(ctx context.Context, url, token string, every time.Duration) error {
 	if err != nil {
 		return err
 	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- device.Run(ctx) }() // connects, sends, comes back after every loss
+	go func() { ended <- device.Run(running) }() // connects, sends, comes back after every loss
 
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -73,6 +77,30 @@ func run(ctx context.Context, url, token string, every time.Duration) error {
 			}
 		case err := <-ended:
 			return err
+		case <-ctx.Done():
+			patience, cancel := context.WithTimeout(running, 2*time.Second)
+			_ = device.WaitAcked(patience) // a moment for the last acks
+			cancel()
+			stop()
+			err := <-ended
+			stats := device.Stats()
+			fmt.Printf("measured %d, settled %d, refused %d, given up %d\n",
+				stats.RowsAppended, stats.RowsSettled, stats.Refusals, stats.RowsDropped)
+			return err
 		}
+	}
+}
+
+// tell says what happens to the connection.
+func tell(event client.Event) {
+	switch event.Kind {
+	case client.EventWelcome:
+		fmt.Printf("connected: session %d\n", event.Welcome.Session)
+	case client.EventDisconnected:
+		fmt.Printf("away for %.1f s: %v\n", event.Wait.Seconds(), event.Err)
+		if event.Status == http.StatusUnauthorized {
+			fmt.Println("the server does not know the token: is it a device's, and of this server?")
+		}
+	case client.EventConnected, client.EventGoAway, client.EventLayoutRejected, client.EventDropped:
 	}
 }

@@ -9,6 +9,10 @@ import WebSocket from 'ws';
 import { Fault, Link, ignorable } from './mooring-link.mjs';
 
 const [url, token, seconds = '1'] = process.argv.slice(2);
+if (!url || !token) {
+  console.error('usage: node device.mjs URL TOKEN [SECONDS]');
+  process.exit(2);
+}
 let interval = Number(seconds) * 1000; // ms between rows
 let stopping = false;
 let current = null; // the connection
@@ -92,6 +96,7 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
 measuring();
 for (;;) {
   const ended = await talk();
+  if (stopping) break;
   const wait = link.disconnected(Date.now(), ended);
   console.log(`away for ${(wait / 1000).toFixed(1)} s:`, ended);
   await sleep(wait);

@@ -125,9 +125,10 @@ export class Link {
     }
   }
 
-  welcome([, , , hb, maxFrame, window, spread]) {
+  welcome([, , session, hb, maxFrame, window, spread]) {
     [this.hb, this.maxFrame, this.window, this.spread] = [need(hb) * 1000, need(maxFrame), need(window), Math.max(need(spread), 1) * 1000];
     this.welcomed = true;
+    console.log(`connected: session ${session}`);
     return [];
   }
 
@@ -199,6 +200,7 @@ export class Link {
   /** How many ms to stay away (9.2), by close code or HTTP status. */
   disconnected(now, { code, status, retryAfter = 0 } = {}) {
     const kind = closeClass(this.goaway?.code ?? code, status);
+    if (status === 401) console.log("the server does not know the token: is it a device's, and of this server?");
     if (this.progress || (this.welcomed && now - this.since >= 60_000)) this.failures = this.terminal = 0;
     else this.failures++;
     if (kind === 'F' && this.sentData && !this.progress && ++this.poison >= 2 && this.inFlight.length) { // 9.4

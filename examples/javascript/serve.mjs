@@ -10,6 +10,10 @@ import { connect } from 'node:net';
 import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+if (!process.argv[2]?.startsWith('http://')) {
+  console.error('usage: node serve.mjs http://HOST:PORT [PORT]');
+  process.exit(2);
+}
 const server = new URL(process.argv[2]);
 const folder = fileURLToPath(new URL('.', import.meta.url));
 const types = { '.html': 'text/html; charset=utf-8', '.mjs': 'text/javascript; charset=utf-8' };

@@ -25,6 +25,8 @@ async def main():
     await running  # ends with CancelledError, or with what went wrong
 
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 if len(sys.argv) > 3:
     device.interval = int(float(sys.argv[3]) * 1000)
 try:

@@ -14,6 +14,8 @@ import websockets
 
 from mooring_link import Fault, Link, ignorable
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 interval = float(sys.argv[3]) if len(sys.argv) > 3 else 1.0  # s between rows
 
 

@@ -14,6 +14,8 @@ import websocket
 
 from mooring_link import Fault, Link, ignorable
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 interval = float(sys.argv[3]) if len(sys.argv) > 3 else 1.0  # s between rows
 due = 0  # when to measure next, ms
 stopping = False
@@ -114,6 +116,8 @@ signal.signal(signal.SIGALRM, give_up)
 try:
     while not stopping:
         ended = connect(sys.argv[1], sys.argv[2])
+        if stopping:
+            break
         wait = link.disconnected(now(), **ended)
         print("away for %.1f s:" % (wait / 1000), ended)
         back = now() + wait

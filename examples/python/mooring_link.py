@@ -130,6 +130,7 @@ class Link:
             for row in self.rows:
                 row[1] += self.offset
         self.welcomed = True
+        print("connected: session %d" % frame[2])
 
     def _ack(self, frame, now):
         upto, window = frame[1], frame[2]
@@ -197,6 +198,8 @@ class Link:
         if self.goaway:  # many libraries hide close codes
             code = self.goaway[0]
         kind = close_class(code, status)
+        if status == 401:
+            print("the server does not know the token: is it a device's, and of this server?")
         if self.progress or self.welcomed and now - self.since >= 60000:
             self.failures = self.terminal = 0
         else:

@@ -12,22 +12,26 @@ from urllib.parse import urlencode
 
 import websockets
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 url, token, devices = sys.argv[1], sys.argv[2], sys.argv[3:]
+units = {}  # of channels, which the snapshot alone tells
 # The argument's name depends on the version of websockets.
 headers = "additional_headers" if int(websockets.__version__.split(".")[0]) >= 14 else "extra_headers"
 
 
 def show(device, channels):
     for name, channel in channels.items():
-        value = channel.get("text") or channel["value"]
-        print(channel["time"], device, name, value, channel.get("unit", ""), flush=True)
+        unit = units.setdefault((device, name), channel.get("unit", ""))
+        value = channel["text"] if "text" in channel else channel["value"]
+        print(channel["time"], device, name, value, unit, flush=True)
 
 
 def see(message):
     kind = message["type"]
     if kind == "snapshot":
         for device in message["devices"]:
-            print("#", device["device"], "online" if device["online"] else "away")
+            print("#", device["device"], "online" if device["online"] else "away", flush=True)
             show(device["device"], device.get("channels") or {})
     elif kind == "readings":
         for reading in message["readings"]:
