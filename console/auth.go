@@ -142,13 +142,14 @@ const (
 // limits remembers who asks how often. What is forgotten first is what was seen
 // least recently.
 type limits struct {
+	now       func() time.Time // time.Now; a test's, which stands still
 	mu        sync.Mutex
 	users     *simplelru.LRU[int32, *rate.Limiter]
 	addresses *simplelru.LRU[netip.Addr, *rate.Limiter]
 }
 
 func newLimits() *limits {
-	l := new(limits)
+	l := &limits{now: time.Now}
 	// The only error is a size below 1.
 	l.users, _ = simplelru.NewLRU[int32, *rate.Limiter](remembered, nil)
 	l.addresses, _ = simplelru.NewLRU[netip.Addr, *rate.Limiter](remembered, nil)
@@ -168,7 +169,7 @@ func (l *limits) request(user int32) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	limiter := limiterOf(l.users, user, requestsPerSecond, requestsAtOnce)
-	return time.Second, limiter.Allow()
+	return time.Second, limiter.AllowN(l.now(), 1)
 }
 
 // mayFail says whether an address may be wrong once more.
@@ -176,11 +177,11 @@ func (l *limits) mayFail(address netip.Addr) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	limiter, known := l.addresses.Peek(address)
-	return time.Minute / failuresPerMinute, !known || limiter.Tokens() >= 1
+	return time.Minute / failuresPerMinute, !known || limiter.TokensAt(l.now()) >= 1
 }
 
 func (l *limits) failed(address netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	limiterOf(l.addresses, address, rate.Every(time.Minute/failuresPerMinute), failuresAtOnce).Allow()
+	limiterOf(l.addresses, address, rate.Every(time.Minute/failuresPerMinute), failuresAtOnce).AllowN(l.now(), 1)
 }

@@ -211,7 +211,7 @@ func TestOutboxIsBounded(t *testing.T) {
 		}
 		s.flushing = true // as if a write waited
 		return true
-	}, 5*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	command := wire.Command{ID: 1, Name: string(make([]byte, 500))}
 	queued := 0
 	for sv.gateway.SendCommand(1, command) == nil {

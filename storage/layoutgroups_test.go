@@ -46,7 +46,7 @@ func (f *fixture) inOneGroup(t *testing.T, asks ...func() (int32, error)) []answ
 	for i, ask := range asks {
 		waiting.Go(func() { answers[i].id, answers[i].err = ask() })
 		// In this order, so that it shows who is refused.
-		require.Eventually(t, func() bool { return len(f.layouts.queue) == i+1 }, 20*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return len(f.layouts.queue) == i+1 }, time.Minute, time.Millisecond)
 	}
 	require.NoError(t, tx.Commit(t.Context()))
 	waiting.Wait()
@@ -62,7 +62,7 @@ func (f *fixture) awaitLock(t *testing.T) {
 		err := conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'mooring.device_layouts'::regclass
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`).Scan(&waits)
 		return err == nil && waits
-	}, 20*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 }
 
 // A fleet that is new costs a few transactions, not one a device.
@@ -189,7 +189,7 @@ func TestWaitingForALayoutEnds(t *testing.T) {
 	ask(leaving, 100)
 	f.awaitLock(t) // under way
 	ask(leaving, 101)
-	require.Eventually(t, func() bool { return len(f.layouts.queue) == 1 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(f.layouts.queue) == 1 }, time.Minute, time.Millisecond)
 	ask(leaving, 102) // the queue is full
 	leave()
 	for range 3 {

@@ -74,7 +74,7 @@ func (f *fixture) view(t *testing.T, layout string, versions int) string {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		return one[int](t, f.url, "SELECT coalesce(max(versions), 0) FROM mooring.layout_views WHERE layout = $1", layout) == versions
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	return one[string](t, f.url, `SELECT coalesce(string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum), '')
 		FROM pg_attribute WHERE attrelid = to_regclass('mooring_layout.' || quote_ident($1)) AND attnum > 0`, viewName(layout))
 }

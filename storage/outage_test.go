@@ -221,9 +221,9 @@ func TestFrozenWithoutRows(t *testing.T) {
 	b.series(f.devices[0], f.numbers, 0, 10)
 	f.write(t, &b)
 	cluster.Pause(t)
-	require.Eventually(t, func() bool { return !f.Available() }, 15*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return !f.Available() }, time.Minute, 10*time.Millisecond)
 	cluster.Resume(t)
-	require.Eventually(t, f.Available, 15*time.Second, 10*time.Millisecond)
+	require.Eventually(t, f.Available, time.Minute, 10*time.Millisecond)
 
 	cluster.Pause(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -141,5 +141,5 @@ func TestRetentionDropsWholePartitions(t *testing.T) {
 	b.add(f.devices[0], f.numbers, 100, base, number(1))
 	f.write(t, &b)
 	require.NoError(t, tx.Rollback(t.Context()))
-	require.Eventually(t, func() bool { return f.partitions.dropOld(t.Context()) == nil && f.stored(t) == 4 }, 20*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return f.partitions.dropOld(t.Context()) == nil && f.stored(t) == 4 }, time.Minute, 20*time.Millisecond)
 }

@@ -30,7 +30,7 @@ func TestRejectsAreRecordedInWords(t *testing.T) {
 		got = nil
 		err := reader.Rejects(t.Context(), "dev-1", func(r StoredReject) error { got = append(got, r); return nil })
 		return err == nil && len(got) == 4
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	require.Equal(t, "temperature", got[0].Channel)
 	require.Equal(t, "NOT_FINITE", got[0].Code)
 	require.Equal(t, "channel temperature of layout boiler: NaN or infinite; send nil for no reading", got[0].Detail)

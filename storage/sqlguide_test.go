@@ -75,7 +75,7 @@ func fillGuide(t *testing.T, f *fixture) {
 	}, &mixedLayout, []byte{0x93, 3})
 	f.view(t, "boiler", 1)
 	f.view(t, "env", 2)
-	require.Eventually(t, func() bool { return one[int](t, f.url, "SELECT count(*) FROM mooring.rejects") == 2 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return one[int](t, f.url, "SELECT count(*) FROM mooring.rejects") == 2 }, time.Minute, 10*time.Millisecond)
 }
 
 func TestGuideQueries(t *testing.T) {

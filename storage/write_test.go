@@ -209,7 +209,7 @@ func TestPermanentErrorWaits(t *testing.T) {
 	b.series(f.devices[0], f.numbers, 0, 10)
 	written := make(chan Outcome, 1)
 	go func() { written <- f.write(t, &b) }()
-	require.Eventually(t, func() bool { return !f.Available() }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return !f.Available() }, time.Minute, 5*time.Millisecond)
 	execute(t, url, "ALTER TABLE mooring.samples RENAME COLUMN hidden TO texts")
 	require.Empty(t, <-written)
 	require.True(t, f.Available())

@@ -78,7 +78,7 @@ func TestFromTokensToVerdict(t *testing.T) {
 	server := app.New(app.Config{Location: app.Location{DatabaseURL: database}, Listen: "127.0.0.1:0", Gateway: t.Name()})
 	require.NoError(t, server.Start(t.Context()))
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		require.NoError(t, server.Stop(ctx))
 	})

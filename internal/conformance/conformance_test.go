@@ -61,7 +61,7 @@ func serve(t *testing.T) (addr string) {
 		_ = server.Serve(listener)
 	}()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		require.NoError(t, gateway.Stop(ctx))
 		_ = server.Close()

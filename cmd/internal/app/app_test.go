@@ -31,7 +31,7 @@ func startApp(t *testing.T, cfg Config) *App {
 	a := New(cfg)
 	require.NoError(t, a.Start(t.Context()))
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		require.NoError(t, a.Stop(ctx))
 	})

@@ -111,7 +111,7 @@ func TestOperatorEndsSessions(t *testing.T) {
 
 	device := connect(t, client.Config{URL: a.URL(), Token: token})
 	device.sendOne(t)
-	require.Eventually(t, func() bool { return a.Stats().RowsCommitted == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return a.Stats().RowsCommitted == 1 }, time.Minute, 10*time.Millisecond)
 
 	require.NoError(t, admin.Disable(t.Context(), "boiler-7"))
 	device.await(t, func(e client.Event) bool { return e.Kind == client.EventDisconnected && e.Code == wire.CloseDisabled })
@@ -267,7 +267,7 @@ func TestReadyzWhileDraining(t *testing.T) {
 
 	stopped := make(chan error, 1)
 	go func() { stopped <- a.Stop(context.Background()) }()
-	require.Eventually(t, a.stopping.Load, 10*time.Second, time.Millisecond)
+	require.Eventually(t, a.stopping.Load, time.Minute, time.Millisecond)
 	status, body := getAdmin(t, a, "/readyz")
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Contains(t, body, reasonStopping)

@@ -60,7 +60,7 @@ func (s *stage) stop() {
 	if s.server == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.Context()), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.Context()), time.Minute)
 	defer cancel()
 	require.NoError(s, s.server.Stop(ctx))
 	s.server = nil
