@@ -67,6 +67,9 @@ type Stage struct {
 	injections map[string]int
 	order      []string // of injections, as they came first
 	figures    []string
+
+	row    Row  // of the suite's table
+	judged bool // by Verdict
 }
 
 // Start sets a scenario up: a database with the schema, and a server.
@@ -249,16 +252,34 @@ func (s *Stage) Verdict() Verdict {
 			s.tb.Error(err)
 		}
 	}
-	row := Row{
-		Scenario: strings.TrimPrefix(s.tb.Name(), "TestFault"), Expect: s.options.Expect, Injections: s.injected(),
-		Acked: total.Acked, Missing: total.Missing, Doubled: total.Twice, Wrong: total.Wrong + total.Unexpected + total.NotRefused + total.Refused,
-		Stall: stall, Memory: peak, Took: time.Since(s.began), Plain: s.options.Plain || !withRace, Failed: s.tb.Failed(), Seed: s.Seed,
-		Measured: strings.Join(s.figures, "; "),
-		Counts:   s.injections, Postgres: s.SQL("SHOW server_version")[0][0],
-	}
-	s.tb.Logf("%s", row)
-	record(row)
+	s.row.Acked, s.row.Missing, s.row.Doubled = total.Acked, total.Missing, total.Twice
+	s.row.Wrong = total.Wrong + total.Unexpected + total.NotRefused + total.Refused
+	s.row.Stall, s.row.Memory, s.row.Took = stall, peak, time.Since(s.began)
+	s.row.Postgres, s.judged = s.SQL("SHOW server_version")[0][0], true
+	s.fill()
+	s.tb.Logf("%s", s.row)
 	return total
+}
+
+// fill gives the scenario's row what is known of it so far.
+func (s *Stage) fill() {
+	s.row.Scenario, s.row.Expect, s.row.Seed = strings.TrimPrefix(s.tb.Name(), "TestFault"), s.options.Expect, s.Seed
+	s.row.Injections, s.row.Counts = s.injected(), s.injections
+	s.row.Measured, s.row.Plain = strings.Join(s.figures, "; "), s.options.Plain || !withRace
+}
+
+// enter puts the scenario's row into the suite's table: when the test is over, so
+// that it says of one that failed that it did, before its verdict or afterwards.
+func (s *Stage) enter() {
+	s.row.Failed = s.tb.Failed()
+	if !s.judged && !s.row.Failed {
+		return // no scenario of rows, or skipped
+	}
+	if !s.judged {
+		s.fill()
+		s.row.Took = time.Since(s.began)
+	}
+	record(s.row)
 }
 
 func (s *Stage) injected() string {
@@ -298,6 +319,7 @@ func (s *Stage) audit() {
 
 // stop ends every process and shows what servers said if the test failed.
 func (s *Stage) stop() {
+	s.enter()
 	for _, load := range s.loads {
 		load.stop()
 	}

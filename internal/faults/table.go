@@ -5,10 +5,12 @@ package faults
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -38,6 +40,14 @@ type Row struct {
 	Postgres                       string         // its version
 }
 
+// marked is the scenario's name, and that it failed.
+func (r Row) marked() string {
+	if r.Failed {
+		return "**" + r.Scenario + " failed**"
+	}
+	return r.Scenario
+}
+
 // String is the row for a test's log.
 func (r Row) String() string {
 	text := fmt.Sprintf("%s: injected %s; %d rows acked, %d missing, %d doubled, %d wrong; longest stall %.1f s, memory peak %d MB; took %.0f s",
@@ -65,7 +75,8 @@ func record(row Row) {
 const scenariosAtOnce = 6
 
 // Main runs the tests of a package of scenarios, removes the programs that were
-// built, and with UPDATE_DOCS=1 writes the table into docs/RELIABILITY.md.
+// built, and with UPDATE_DOCS=1 writes the table of internal/faults into
+// docs/RELIABILITY.md, in which a scenario that failed says so.
 func Main(m *testing.M, leaks ...goleak.Option) {
 	pgtest.AtOnce(scenariosAtOnce)
 	code := pgtest.Run(m, leaks...)
@@ -73,7 +84,7 @@ func Main(m *testing.M, leaks ...goleak.Option) {
 		fmt.Fprintf(os.Stderr, "faults: %v\n", err)
 		code = max(code, 1)
 	}
-	if os.Getenv("UPDATE_DOCS") != "" && code == 0 {
+	if os.Getenv("UPDATE_DOCS") != "" && ours() {
 		if err := writeTable(); err != nil {
 			fmt.Fprintf(os.Stderr, "faults: %v\n", err)
 			code = 1
@@ -83,6 +94,12 @@ func Main(m *testing.M, leaks ...goleak.Option) {
 }
 
 const reliability = "../../docs/RELIABILITY.md"
+
+// ours tells this package's tests, which run in its folder, from those of others.
+func ours() bool {
+	folder, err := os.Getwd()
+	return err == nil && strings.HasSuffix(filepath.ToSlash(folder), "internal/faults")
+}
 
 // soakName is how the long run's rounds are called.
 const soakName = "TestSoak/"
@@ -101,7 +118,7 @@ func writeTable() error {
 	}
 	soaks, others := divide(rows)
 	var failed []error
-	if len(others) > 0 && os.Getenv("MOORING_FAULTS_OUTAGE") == "" {
+	if len(others) > 0 && whole() && os.Getenv("MOORING_FAULTS_OUTAGE") == "" {
 		failed = append(failed, writeSection("faults", conditions(others)+tableText(others)))
 	}
 	if len(soaks) > 0 {
@@ -111,6 +128,12 @@ func writeTable() error {
 		failed = append(failed, writeSection("outage", conditions(rows)+outageHead+strings.Join(table.notes, "\n")+"\n"))
 	}
 	return errors.Join(failed...)
+}
+
+// whole tells whether the table would have all scenarios: it must not lose those
+// that -run left out, but for runs in parts.
+func whole() bool {
+	return flag.Lookup("test.run").Value.String() == "" || os.Getenv("MOORING_FAULTS_RESULTS") != ""
 }
 
 const outageHead = "| | load | resident memory | backlog | drained at | acks within 1 s after |\n|---|---|---|---|---|---|\n"
@@ -154,8 +177,28 @@ func conditions(rows []Row) string {
 	for _, r := range rows {
 		took += r.Took
 	}
-	return fmt.Sprintf("%s, %d cores, PostgreSQL %s, %s, %s; %d scenarios, %.0f minutes one after the other.\n\n",
-		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), rows[0].Postgres, runtime.Version(), race, len(rows), took.Minutes())
+	postgres := ""
+	for _, r := range rows {
+		postgres = max(postgres, r.Postgres) // one that failed early does not know it
+	}
+	text := fmt.Sprintf("%s, %d cores, PostgreSQL %s, %s, %s; %d scenarios, %.0f minutes one after the other.\n\n",
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), postgres, runtime.Version(), race, len(rows), took.Minutes())
+	if failed := failedSeeds(rows); failed != "" {
+		text += "**Failed**, by name and seed: " + failed + ".\n\n"
+	}
+	return text
+}
+
+// failedSeeds names the scenarios that failed, with the seeds that repeat them.
+func failedSeeds(rows []Row) string {
+	var list []string
+	for _, r := range rows {
+		if r.Failed {
+			list = append(list, fmt.Sprintf("%s (%d)", r.Scenario, r.Seed))
+		}
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ")
 }
 
 // soakText sums the long run up.
@@ -192,7 +235,7 @@ func tableText(rows []Row) string {
 	text.WriteString("| scenario | injections | rows acked | missing | doubled | longest stall | memory peak |\n|---|---|--:|--:|--:|--:|--:|\n")
 	for _, r := range rows {
 		fmt.Fprintf(&text, "| %s | %s | %d | %d | %d | %.1f s | %d MB |\n",
-			r.Scenario, r.Injections, r.Acked, r.Missing, r.Doubled, r.Stall.Seconds(), r.Memory/1e6)
+			r.marked(), r.Injections, r.Acked, r.Missing, r.Doubled, r.Stall.Seconds(), r.Memory/1e6)
 	}
 	text.WriteString("\n| scenario | what must hold |\n|---|---|\n")
 	for _, r := range rows {
