@@ -37,6 +37,7 @@ func (a *API) ServeLive(w http.ResponseWriter, r *http.Request) {
 	user, err := a.viewer(r) //nolint:contextcheck // it has the request
 	if err == nil {
 		err = a.cfg.Live.Serve(w, r, live.Person{
+			User:    user.ID,
 			Recheck: func(ctx context.Context) error { return a.mayGoOn(ctx, r, user) },
 			Admitted: func() {
 				if a.cfg.Admitted != nil {
@@ -88,7 +89,8 @@ func refuseLive(w http.ResponseWriter, err error) {
 	var known huma.StatusError
 	switch {
 	case errors.As(err, &refusal):
-		if refusal.Status == http.StatusServiceUnavailable {
+		switch refusal.Status {
+		case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 			w.Header().Set("Retry-After", strconv.Itoa(liveRetry))
 		}
 		problem(w, refusal.Status, refusal.Detail)

@@ -24,26 +24,55 @@ type nothing struct{}
 func (nothing) Watch(map[int32]struct{}) {}
 func (nothing) Take(func(storage.News))  {}
 
+// serveLive serves LivePath; ofUser is how often a user may look on, 0: the default.
+func (s *stage) serveLive(ofUser int) *httptest.Server {
+	s.Helper()
+	reader, err := storage.OpenReader(s.Context(), pgtest.ReaderURL(s.T, s.dbURL))
+	require.NoError(s, err)
+	s.Cleanup(reader.Close)
+	hub, err := live.New(live.Config{
+		Devices: s.admin, Readings: reader, Committed: nothing{}, Gateway: "here", Command: EncodeCommand,
+		MaxOfUser: ofUser, Logger: slog.New(slog.NewTextHandler(s.Output(), nil)),
+	})
+	require.NoError(s, err)
+	hub.Start()
+	s.api.cfg.Live = hub
+	server := httptest.NewServer(http.HandlerFunc(s.api.ServeLive))
+	s.Cleanup(func() {
+		require.NoError(s, hub.Stop(context.Background()))
+		server.Close()
+	})
+	return server
+}
+
+// TestOneUserLooksOnTooOften: it is told so, as of other limits, and others look on.
+func TestOneUserLooksOnTooOften(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	server := s.serveLive(1)
+	look := func(role devices.Role) *http.Response {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+LivePath, http.NoBody)
+		require.NoError(t, err)
+		request.Header.Set("Authorization", "Bearer "+s.tokens[role])
+		response, err := server.Client().Do(request)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = response.Body.Close() })
+		return response
+	}
+	require.Equal(t, http.StatusOK, look(devices.RoleViewer).StatusCode)
+	refused := look(devices.RoleViewer)
+	require.Equal(t, http.StatusTooManyRequests, refused.StatusCode)
+	require.Equal(t, "10", refused.Header.Get("Retry-After"))
+	require.Equal(t, "application/problem+json", refused.Header.Get("Content-Type"))
+	require.Equal(t, http.StatusOK, look(devices.RoleAdmin).StatusCode)
+}
+
 // TestWhoMayLookOn: a token, or a cookie that comes along with no page of
 // another origin; and no longer than it is good.
 func TestWhoMayLookOn(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	reader, err := storage.OpenReader(t.Context(), pgtest.ReaderURL(t, s.dbURL))
-	require.NoError(t, err)
-	t.Cleanup(reader.Close)
-	hub, err := live.New(live.Config{
-		Devices: s.admin, Readings: reader, Committed: nothing{}, Gateway: "here", Command: EncodeCommand,
-		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
-	require.NoError(t, err)
-	hub.Start()
-	s.api.cfg.Live = hub
-	server := httptest.NewServer(http.HandlerFunc(s.api.ServeLive))
-	t.Cleanup(func() {
-		require.NoError(t, hub.Stop(context.Background()))
-		server.Close()
-	})
+	server := s.serveLive(0)
 	_, cookie, err := s.admin.Login(t.Context(), s.tokens[devices.RoleViewer])
 	require.NoError(t, err)
 	host := strings.TrimPrefix(server.URL, "http://")

@@ -26,6 +26,9 @@ type Config struct {
 	// MaxViewers is the number of viewers at a time; more get HTTP 503. Defaults
 	// to 1,000.
 	MaxViewers int
+	// MaxOfUser is the number of viewers at a time that are one user; more get HTTP
+	// 429. Defaults to 100.
+	MaxOfUser int
 	// MaxDevices is the number of devices that one viewer is told of. Defaults to
 	// 10,000.
 	MaxDevices int
@@ -74,7 +77,7 @@ func (c Config) withDefaults() (Config, error) {
 	for _, field := range []struct {
 		value    *int
 		standard int
-	}{{&c.MaxViewers, 1000}, {&c.MaxDevices, 10_000}, {&c.MaxValues, 500_000}} {
+	}{{&c.MaxViewers, 1000}, {&c.MaxOfUser, 100}, {&c.MaxDevices, 10_000}, {&c.MaxValues, 500_000}} {
 		if *field.value == 0 {
 			*field.value = field.standard
 		}

@@ -41,9 +41,10 @@ type Hub struct {
 	figures    []byte // fields of the message
 	figured    uint64 // how often they were taken
 	fleet      struct{ all, online int }
-	renew      bool // ask who fits the filters soon
-	open       int  // viewers, those on their way in included
-	fast       int  // viewers that look more often than once a second
+	renew      bool          // ask who fits the filters soon
+	open       int           // viewers, those on their way in included
+	ofUser     map[int32]int // of open, by user
+	fast       int           // viewers that look more often than once a second
 	viewers    map[*viewer]struct{}
 	active     bool
 	ended      bool
@@ -76,7 +77,7 @@ func New(cfg Config) (*Hub, error) {
 		cfg: cfg, epoch: hex.EncodeToString(random[:]), change: 1,
 		entries: make(map[int32]*entry), selections: make(map[string]*selection),
 		layouts: make(map[int32][]storage.LayoutChannel), later: make(map[[2]int32]*storage.News),
-		viewers: make(map[*viewer]struct{}),
+		viewers: make(map[*viewer]struct{}), ofUser: make(map[int32]int),
 		loading: make(chan struct{}, 1), ask: make(chan struct{}, 1),
 		wake: make(chan struct{}, 1), wakeAsk: make(chan struct{}, 1), wakeCommands: make(chan struct{}, 1), wakePresence: make(chan struct{}, 1),
 		stopping: make(chan struct{}),

@@ -2,6 +2,7 @@ package live
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"strconv"
 	"sync"
@@ -296,6 +297,48 @@ func TestLimits(t *testing.T) {
 	require.NoError(t, second.body.Close())
 	require.Eventually(t, func() bool { s.hub.mu.RLock(); defer s.hub.mu.RUnlock(); return s.hub.open == 1 }, time.Minute, time.Millisecond)
 	s.watch(quick, "").until("snapshot_end")
+}
+
+// TestOneUserLooksOnOften: one user leaves room for others, and what it closes is
+// its own again.
+func TestOneUserLooksOnOften(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 1, func(cfg *Config) { cfg.MaxOfUser, cfg.MaxViewers = 2, 5 })
+	look := func(user, query string) (status int, body io.Closer) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.server.URL+"?"+query, http.NoBody)
+		require.NoError(t, err)
+		request.Header.Set("User", user)
+		response, err := s.server.Client().Do(request)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = response.Body.Close() })
+		return response.StatusCode, response.Body
+	}
+	for range 3 { // a request that can't be is no viewer
+		status, _ := look("1", "events=all")
+		require.Equal(t, http.StatusUnprocessableEntity, status)
+	}
+	status, first := look("1", quick)
+	require.Equal(t, http.StatusOK, status)
+	status, _ = look("1", quick)
+	require.Equal(t, http.StatusOK, status)
+	status, _ = look("1", quick)
+	require.Equal(t, http.StatusTooManyRequests, status)
+	require.InDelta(t, 1, s.metric("refusals_total", "user"), 0)
+	status, _ = look("2", quick)
+	require.Equal(t, http.StatusOK, status, "others have room")
+
+	require.NoError(t, first.Close())
+	require.Eventually(t, func() bool { s.hub.mu.RLock(); defer s.hub.mu.RUnlock(); return s.hub.ofUser[1] == 1 }, time.Minute, time.Millisecond)
+	status, _ = look("1", quick)
+	require.Equal(t, http.StatusOK, status)
+
+	// The database does not answer: who did not get in takes no room.
+	s.world.fail(true)
+	status, _ = look("3", quick+"&model=other")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	s.hub.mu.RLock()
+	require.NotContains(t, s.hub.ofUser, int32(3))
+	s.hub.mu.RUnlock()
 }
 
 // TestNobodyWatches: when the last viewer has left for a while, nothing is

@@ -36,7 +36,7 @@ func newMetrics(registerer prometheus.Registerer, h *Hub) (*metrics, error) {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: namespace + name, Help: help})
 	}
 	m := &metrics{
-		refused:  vector("refusals_total", "Viewers refused, by reason: full, filter, database.", "reason", "full", "filter", "database"),
+		refused:  vector("refusals_total", "Viewers refused, by reason: full, user (who looks on too often), filter, database.", "reason", "full", "user", "filter", "database"),
 		closed:   vector("closes_total", "Viewers that left or were sent away, by reason: gone, slow, silent, login, flood, database, stopping, fault (of this program).", "reason", closings...),
 		messages: vector("messages_total", "Messages sent to viewers, by transport.", "transport", "websocket", "sse"),
 		bytes:    counter("bytes_total", "Bytes of messages sent to viewers."),

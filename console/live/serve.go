@@ -22,6 +22,9 @@ func (r *RefusalError) Error() string { return r.Detail }
 
 // Person is who looks on.
 type Person struct {
+	// User is the number of the user who looks on, of whom only so many viewers are
+	// let in. 0: nobody in particular.
+	User int32
 	// Recheck says whether it still may, once a minute; the error is told to it.
 	// nil: it may for ever.
 	Recheck func(ctx context.Context) error
@@ -46,23 +49,23 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, who Person) error { 
 			return &RefusalError{http.StatusBadRequest, wrong}
 		}
 	}
-	if err := h.enter(req.filter); err != nil {
+	if err := h.enter(req.filter, who.User); err != nil {
 		return err
 	}
 	s, err := h.choose(r.Context(), &req.filter)
 	if err != nil {
-		h.exit(req.filter)
+		h.exit(req.filter, who.User)
 		h.metrics.refused.WithLabelValues("database").Inc()
 		h.cfg.Logger.Warn("a viewer's filter could not be asked for", "error", err)
 		return &RefusalError{http.StatusServiceUnavailable, "the database does not answer; try again"}
 	}
 	v := &viewer{
-		hub: h, recheck: who.Recheck, filter: req.filter, hash: req.filter.hash(), selection: s,
+		hub: h, user: who.User, recheck: who.Recheck, filter: req.filter, hash: req.filter.hash(), selection: s,
 		asked: make(chan filter), wrong: make(chan string), flooded: make(chan struct{}), gone: make(chan struct{}), over: make(chan struct{}),
 	}
 	if err := h.connect(w, r, v, upgrades); err != nil {
 		h.leave(s)
-		h.exit(req.filter)
+		h.exit(req.filter, who.User)
 		return err
 	}
 	if who.Admitted != nil {
@@ -101,8 +104,9 @@ func (v *viewer) survive(run func() error) (err error) {
 	return run()
 }
 
-// enter counts a viewer in, with its two goroutines, unless there are enough.
-func (h *Hub) enter(f filter) error {
+// enter counts a viewer in, with its two goroutines, unless there are enough, in all
+// or of this user.
+func (h *Hub) enter(f filter, user int32) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -112,6 +116,13 @@ func (h *Hub) enter(f filter) error {
 		h.metrics.refused.WithLabelValues("full").Inc()
 		return &RefusalError{http.StatusServiceUnavailable, "as many look on as this server lets; try again later"}
 	}
+	if user != 0 {
+		if h.ofUser[user] >= h.cfg.MaxOfUser {
+			h.metrics.refused.WithLabelValues("user").Inc()
+			return &RefusalError{http.StatusTooManyRequests, "this user looks on as often as this server lets; close some of it, or try again later"}
+		}
+		h.ofUser[user]++
+	}
 	h.open++
 	h.countPace(f.every, 1)
 	h.watching.Add(2)
@@ -119,12 +130,22 @@ func (h *Hub) enter(f filter) error {
 }
 
 // exit undoes enter for a request that did not become a viewer.
-func (h *Hub) exit(f filter) {
+func (h *Hub) exit(f filter, user int32) {
 	h.mu.Lock()
-	h.open--
-	h.countPace(f.every, -1)
+	h.countOut(f, user)
 	h.mu.Unlock()
 	h.watching.Add(-2)
+}
+
+// countOut forgets that a viewer was counted in. h.mu is held.
+func (h *Hub) countOut(f filter, user int32) {
+	h.open--
+	h.countPace(f.every, -1)
+	if user != 0 {
+		if h.ofUser[user]--; h.ofUser[user] == 0 {
+			delete(h.ofUser, user)
+		}
+	}
 }
 
 // connect takes the connection over and begins the answer.
@@ -196,7 +217,6 @@ func (v *viewer) part(err error) {
 	h.leave(v.selection)
 	h.mu.Lock()
 	delete(h.viewers, v)
-	h.open--
-	h.countPace(v.filter.every, -1)
+	h.countOut(v.filter, v.user)
 	h.mu.Unlock()
 }

@@ -32,6 +32,7 @@ const recheckEvery = time.Minute
 type viewer struct {
 	hub       *Hub
 	transport transport
+	user      int32                       // 0: nobody in particular
 	recheck   func(context.Context) error // nil: no more is to be asked
 	filter    filter
 	hash      uint32

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -41,6 +43,7 @@ type world struct {
 	// Called while the hub asks; may be nil.
 	onWatched, onLatest func()
 	latestAsked         int
+	broken              bool // asked who fits a filter, it fails
 }
 
 func newWorld(count int) *world {
@@ -56,6 +59,9 @@ func name(i int) string { return fmt.Sprintf("d%03d", i) }
 func (w *world) Watched(_ context.Context, filter devices.WatchFilter) (list []devices.Watched, total int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.broken {
+		return nil, 0, errors.New("the database is away")
+	}
 	for _, d := range w.devices {
 		if (filter.Names == nil || slices.Contains(filter.Names, d.Name)) && (filter.Model == "" || d.Model == filter.Model) {
 			if total++; len(list) < filter.Limit {
@@ -67,6 +73,12 @@ func (w *world) Watched(_ context.Context, filter devices.WatchFilter) (list []d
 		w.onWatched()
 	}
 	return list, total, nil
+}
+
+func (w *world) fail(broken bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.broken = broken
 }
 
 func (w *world) Count(context.Context) (all, online int, err error) {
@@ -199,7 +211,7 @@ func newStage(t *testing.T, count int, change func(*Config)) *stage {
 	s := &stage{T: t, world: w, registry: registry, hub: hub}
 	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var refusal *RefusalError
-		if err := hub.Serve(w, r, Person{}); err != nil {
+		if err := hub.Serve(w, r, Person{User: user(r)}); err != nil {
 			require.ErrorAs(t, err, &refusal)
 			http.Error(w, refusal.Detail, refusal.Status)
 		}
@@ -209,6 +221,12 @@ func newStage(t *testing.T, count int, change func(*Config)) *stage {
 		s.server.Close()
 	})
 	return s
+}
+
+// user is who asks, by a header of the tests.
+func user(r *http.Request) int32 {
+	number, _ := strconv.Atoi(r.Header.Get("User"))
+	return int32(number)
 }
 
 // message is what a viewer is told.

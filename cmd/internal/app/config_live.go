@@ -10,6 +10,9 @@ import (
 type Live struct {
 	// LiveViewers is the number of viewers at a time. Defaults to 1,000.
 	LiveViewers int `env:"MOORING_LIVE_VIEWERS" default:"1000" group:"Live" help:"People and programs that may look on at a time (/v1/live); further ones get HTTP 503."`
+	// LiveUserViewers is the number of viewers at a time that are one user. Defaults
+	// to 100.
+	LiveUserViewers int `env:"MOORING_LIVE_USER_VIEWERS" default:"100" group:"Live" help:"How often one user may look on at a time; more get HTTP 429."`
 	// LiveDevices is the number of devices that one viewer is told of. Defaults to
 	// 10,000.
 	LiveDevices int `env:"MOORING_LIVE_DEVICES" default:"10000" group:"Live" help:"Devices that one viewer is told of: of more that fit its filter, the first by name."`
@@ -35,6 +38,7 @@ func (l *Live) validateLive() error {
 		}
 	}
 	need(l.LiveViewers >= 1 && l.LiveViewers <= 1_000_000, "live-viewers", "1 to 1000000", l.LiveViewers)
+	need(l.LiveUserViewers >= 1 && l.LiveUserViewers <= 1_000_000, "live-user-viewers", "1 to 1000000", l.LiveUserViewers)
 	need(l.LiveDevices >= 1 && l.LiveDevices <= 1_000_000, "live-devices", "1 to 1000000", l.LiveDevices)
 	need(l.LiveValues >= 1 && l.LiveValues <= 100_000_000, "live-values", "1 to 100000000", l.LiveValues)
 	need(l.LiveHeartbeat >= Span(time.Second) && l.LiveHeartbeat <= Span(10*time.Minute), "live-heartbeat", "1s to 10m", l.LiveHeartbeat)

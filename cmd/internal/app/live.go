@@ -25,7 +25,7 @@ func (a *App) startLive(ctx context.Context, reader *storage.Reader) error {
 	a.live, err = live.New(live.Config{
 		Devices: admin, Readings: reader, Committed: a.store.Follower(), Gateway: a.cfg.Gateway,
 		Figures: a.figures, Command: console.EncodeCommand,
-		MaxViewers: a.cfg.LiveViewers, MaxDevices: a.cfg.LiveDevices, MaxValues: a.cfg.LiveValues,
+		MaxViewers: a.cfg.LiveViewers, MaxOfUser: a.cfg.LiveUserViewers, MaxDevices: a.cfg.LiveDevices, MaxValues: a.cfg.LiveValues,
 		Heartbeat: time.Duration(a.cfg.LiveHeartbeat), Timeout: time.Duration(a.cfg.LiveTimeout), Resume: time.Duration(a.cfg.LiveResume),
 		Logger: a.logger, Registerer: a.registerer,
 	})

@@ -117,7 +117,7 @@ func startServer(ctx context.Context, told *order) (stop func() error, addresses
 		Location: app.Location{DatabaseURL: told.DatabaseURL}, Listen: "127.0.0.1:0", Gateway: told.Gateway,
 		Doors:   app.Doors{AdminListen: "127.0.0.1:0"},
 		Writers: told.Writers, Linger: app.Span(told.Linger), Heartbeat: app.Span(told.Heartbeat),
-		MaxConnections: told.Connections, Live: app.Live{LiveResume: app.Span(told.Resume)}, Grace: app.Span(100 * time.Millisecond),
+		MaxConnections: told.Connections, Live: app.Live{LiveResume: app.Span(told.Resume), LiveUserViewers: 1000}, Grace: app.Span(100 * time.Millisecond),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err := server.Start(ctx); err != nil {
