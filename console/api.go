@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -87,6 +88,7 @@ func New(cfg Config) (*API, error) {
 		cfg.From = peerOf
 	}
 	a := &API{cfg: cfg, streams: make(chan struct{}, cfg.Streams), limits: newLimits()}
+	a.figures.points = []figurePoint{{at: time.Now()}}
 
 	mux := http.NewServeMux()
 	config := huma.DefaultConfig("Mooring", cfg.Version)

@@ -45,7 +45,10 @@ func newStage(t *testing.T) *stage {
 	reader, err := storage.OpenReader(t.Context(), pgtest.ReaderURL(t, s.dbURL))
 	require.NoError(t, err)
 	t.Cleanup(reader.Close)
-	s.api, err = New(Config{Devices: s.admin, Reader: reader, Version: "test", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	s.api, err = New(Config{
+		Devices: s.admin, Reader: reader, Version: "test", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Gauges: func() Gauges { return Gauges{RowsSettled: 7} },
+	})
 	require.NoError(t, err)
 	s.server = httptest.NewServer(s.api)
 	t.Cleanup(s.server.Close)

@@ -26,9 +26,9 @@ type Fleet struct {
 	Gateway      string    `json:"gateway" doc:"The server that answers: rates, acks and waiting bytes are its own"`
 	Devices      int       `json:"devices" doc:"Registered, at whichever server"`
 	Online       int       `json:"online" doc:"At whichever server"`
-	RowsPerS     float64   `json:"rows_per_s" doc:"Settled, over the last over_s seconds"`
+	RowsPerS     float64   `json:"rows_per_s" doc:"Settled, mean of the last over_s seconds"`
 	RefusedPerM  float64   `json:"refusals_per_min" doc:"Whole rows refused, over the last over_s seconds"`
-	OverS        float64   `json:"over_s"`
+	OverS        float64   `json:"over_s" doc:"Seconds that the rates are of: some three while somebody goes on asking, else those since the last question; in the first answer those since the server started"`
 	AckP50       float64   `json:"ack_p50_ms" doc:"From receipt to ack, upper bound; 0: no acks lately"`
 	AckP99       float64   `json:"ack_p99_ms"`
 	WaitingBytes int       `json:"waiting_bytes" doc:"Received, not yet committed"`
@@ -45,7 +45,8 @@ const (
 
 // figures works out rates from the gauges. It keeps the few points of ratesOver,
 // and after a pause in which nobody asked one old one: then the rates are those of the
-// pause, and OverS says so.
+// pause, and OverS says so. The first point is the server's start, when nothing was
+// settled, so that the first answer has rates too.
 type figures struct {
 	mu     sync.Mutex
 	points []figurePoint // oldest first

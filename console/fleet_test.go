@@ -39,6 +39,8 @@ func TestFleet(t *testing.T) {
 	fleet := get[Fleet](s, "/fleet")
 	require.Equal(t, 3, fleet.Devices)
 	require.Zero(t, fleet.Online)
+	require.Positive(t, fleet.OverS, "the first answer has rates: since the start")
+	require.Positive(t, fleet.RowsPerS)
 	require.Equal(t, fleet.Time, get[Fleet](s, "/fleet").Time, "asked again at once, the answer is the same")
 }
 
