@@ -2,6 +2,8 @@ package main
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -37,6 +39,18 @@ func TestUserAsksAPI(t *testing.T) {
 	link := user("link", "ann", "--server", "http://"+address+"/")
 	require.Equal(t, exitDone, link.code, link)
 	require.Regexp(t, `^http://`+address+`/#login=mru_\S+\n$`, link.stdout)
+	require.NotContains(t, link.stderr, "Assuming")
+
+	// The server's own file or environment says where it listens; nothing says more.
+	file := filepath.Join(t.TempDir(), "mooring.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("listen: \":9123\"\ntls-cert: /etc/mooring/cert.pem\n"), 0o600))
+	link = user("link", "ann", "--config", file)
+	require.Equal(t, exitDone, link.code, link)
+	require.Regexp(t, `^https://localhost:9123/#login=mru_\S+\n$`, link.stdout)
+	require.Contains(t, link.stderr, "Assuming that the browser reaches the server at https://localhost:9123; if not: --server URL")
+	link = user("link", "ann", "--json")
+	require.Contains(t, link.stdout, `"http://localhost:8080/#login=mru_`)
+	require.Contains(t, link.stderr, "http://localhost:8080; if not")
 	require.Equal(t, exitNoDevice, user("link", "nobody").code)
 	require.Equal(t, exitUsage, user("link", "ann", "--server", "localhost").code)
 	rotated := user("rotate", "ann")

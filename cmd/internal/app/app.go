@@ -336,11 +336,17 @@ func (a *App) URL() string {
 // devices.Admin.NewLink. The secret stands behind #, which browsers send to
 // nobody: no log of a server or proxy has it.
 func (a *App) ConsoleLink(secret string) string {
+	return page.Link(ServerURL(a.address, a.cfg.TLSCert != ""), secret)
+}
+
+// ServerURL is the address for browsers on this machine of a server that listens on
+// an address, which may name all interfaces.
+func ServerURL(listen string, tls bool) string {
 	scheme := "http"
-	if a.cfg.TLSCert != "" {
+	if tls {
 		scheme = "https"
 	}
-	return page.Link(scheme+"://"+reachable(a.address), secret)
+	return scheme + "://" + reachable(listen)
 }
 
 // DatabaseURL is the connection URL of the role that owns everything.
