@@ -61,7 +61,7 @@ func (r *replayCommand) Run(ctx context.Context, out *console) error {
 	shown.finish()
 	if err != nil {
 		if errors.Is(err, context.Canceled) {
-			return fmt.Errorf("interrupted; %d rows are settled", result.Rows)
+			return fmt.Errorf("interrupted; of its rows %d are settled", result.Rows)
 		}
 		return err
 	}
@@ -90,7 +90,7 @@ func printReplay(w io.Writer, result *fleet.ReplayResult) {
 		rows = append(rows, []string{"refused, " + reason, count(result.Reasons[reason])})
 	}
 	terminal.Table(w, []string{result.Layout, "count"}, rows)
-	fmt.Fprintf(w, "%d channels, %s to %s, in %.1f s\n", len(result.Channels),
+	fmt.Fprintf(w, "%s, %s to %s, in %.1f s\n", terminal.Count(len(result.Channels), "channel"),
 		result.First.UTC().Format(time.RFC3339), result.Last.UTC().Format(time.RFC3339), result.Seconds)
 	style := terminal.NewStyler(w)
 	if result.Refused > 0 {

@@ -182,10 +182,10 @@ func (a *auditCommand) print(w io.Writer, report *auditJSON) {
 	}
 	terminal.Table(w, columns, rows)
 	if more > 0 {
-		fmt.Fprintf(w, "and %d more devices: --all lists them\n", more)
+		fmt.Fprintf(w, "and %s: --all lists them\n", terminal.Count(more, "more device"))
 	}
 	if n := report.All.Incomplete; n > 0 {
-		fmt.Fprintf(w, "%d sessions ended without last counts, as when a server is killed; rows that those had stored are among the unreported\n", n)
+		fmt.Fprintf(w, "%s ended without last counts, as when a server is killed; rows stored by then and not counted are among the unreported\n", terminal.Count(n, "session"))
 	}
 	style := terminal.NewStyler(w)
 	unbalanced := 0
@@ -198,7 +198,7 @@ func (a *auditCommand) print(w io.Writer, report *auditJSON) {
 		fmt.Fprintln(w, style.Good("the books balance: received = committed + duplicate + refused + returned + waiting"))
 		return
 	}
-	fmt.Fprintln(w, style.Bad(fmt.Sprintf("THE BOOKS DO NOT BALANCE: %d devices", unbalanced)))
+	fmt.Fprintln(w, style.Bad("THE BOOKS DO NOT BALANCE: "+terminal.Count(unbalanced, "device")))
 	if a.Recount {
 		fmt.Fprintln(w, "If stored now is less than committed: retention, or somebody by hand, deleted rows; else they are lost.")
 	}

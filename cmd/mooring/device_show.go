@@ -240,8 +240,8 @@ func printDetail(w io.Writer, detail devices.Detail) {
 		line("token", "%d: made %s, %s", token.ID, moment(token.CreatedAt), tokenState(token))
 	}
 	rows := detail.Totals
-	line("rows", "%d in %d sessions: %d committed, %d duplicate, %d rejected; %d lost by the device",
-		rows.RowsIn, detail.Sessions, rows.RowsCommitted, rows.RowsDuplicate, rows.RowsRejected, rows.RowsLost)
+	line("rows", "%d in %s: %d committed, %d duplicate, %d rejected; %d lost by the device",
+		rows.RowsIn, terminal.Count(detail.Sessions, "session"), rows.RowsCommitted, rows.RowsDuplicate, rows.RowsRejected, rows.RowsLost)
 	if last := detail.Last; last != nil {
 		line("session", "%d on %s from %s, since %s", last.ID, last.Gateway, last.Remote, moment(last.Connected))
 		if !last.Disconnected.IsZero() {

@@ -43,6 +43,7 @@ func TestDeviceLifecycle(t *testing.T) {
 	text := do("show", "boiler-7").stdout
 	require.Contains(t, text, "floor=2 site=north")
 	require.NotContains(t, text, token, "a token is shown once")
+	require.Contains(t, text, " in 0 sessions: ")
 
 	rotated := do("rotate", "boiler-7", "--json")
 	require.Equal(t, exitDone, rotated.code, rotated.stderr)

@@ -61,6 +61,6 @@ func (r *Report) Print(w io.Writer) {
 		rows = append(rows, []string{string(finding.State), finding.ID, finding.Clause, finding.Text, detail})
 	}
 	terminal.Table(w, []string{"", "rule", "clause", "it …", "seen"}, rows)
-	fmt.Fprintf(w, "%d rules kept, %d broken, %d departures from a SHOULD, %d not shown; %.0f s\n",
-		r.Kept, r.Broken, r.Departs, r.NotShown, r.Seconds)
+	fmt.Fprintf(w, "%s kept, %d broken, %s from a SHOULD, %d not shown; %.0f s\n",
+		terminal.Count(r.Kept, "rule"), r.Broken, terminal.Count(r.Departs, "departure"), r.NotShown, r.Seconds)
 }

@@ -60,7 +60,7 @@ func (d *demo) judgeHost(ctx context.Context, reader *storage.Reader) (bool, err
 	if err != nil {
 		return false, err
 	}
-	line := fmt.Sprintf("%s: %d samples acknowledged, %d stored", d.host.Device.Name, d.hostRows, stored)
+	line := fmt.Sprintf("%s: %s acknowledged, %d stored", d.host.Device.Name, terminal.Count(d.hostRows, "sample"), stored)
 	clean := stored == d.hostRows && stored > 0
 	if clean {
 		fmt.Fprintln(d.live, d.style.Good(line))

@@ -164,13 +164,13 @@ func (r *Result) Print(w io.Writer) {
 	if r.Settled() {
 		fmt.Fprintln(w, style.Good("settled: nothing that a device still has waits for an ack"))
 		if lost := r.lost(); lost > 0 {
-			fmt.Fprintf(w, "%d rows went with the memory of devices that rebooted before an ack arrived\n", lost)
+			fmt.Fprintf(w, "%s went with the memory of devices that rebooted before an ack arrived\n", terminal.Count(lost, "row"))
 		}
 		return
 	}
-	fmt.Fprintln(w, style.Bad(fmt.Sprintf("not settled: %d devices wait for acks", len(r.Unsettled))))
+	fmt.Fprintln(w, style.Bad("not settled, for want of acks: "+terminal.Count(len(r.Unsettled), "device")))
 	for _, u := range r.Unsettled[:min(len(r.Unsettled), 20)] {
-		fmt.Fprintf(w, "  %s, boot %d: acknowledged %d of %d rows\n", u.Device, u.Boot, u.Acked, u.Sent)
+		fmt.Fprintf(w, "  %s, boot %d: acknowledged %d of %s\n", u.Device, u.Boot, u.Acked, terminal.Count(u.Sent, "row"))
 	}
 	if r.LastError != "" {
 		fmt.Fprintln(w, "the last connection ended by:", r.LastError)
@@ -194,8 +194,8 @@ func (r *Result) printMisdeeds(w io.Writer) {
 			undecided++
 		}
 	}
-	fmt.Fprintf(w, "misdeeds over raw sockets: %d kinds answered as the protocol states, %d otherwise, %d undecided\n",
-		answered, len(rows), undecided)
+	fmt.Fprintf(w, "misdeeds over raw sockets: %s answered as the protocol states, %d otherwise, %d undecided\n",
+		terminal.Count(answered, "kind"), len(rows), undecided)
 	if len(rows) > 0 {
 		terminal.Table(w, []string{"answered otherwise", "times", "how"}, rows)
 	}
@@ -210,7 +210,7 @@ func (r *Result) printLatency(w io.Writer) {
 	for _, bar := range l.Bars {
 		most = max(most, bar.Count)
 	}
-	fmt.Fprintf(w, "\nack latency of %d frames: mean %s, p50 %s, p90 %s, p99 %s, p99.9 %s, max %s\n", l.Count,
+	fmt.Fprintf(w, "\nack latency of %s: mean %s, p50 %s, p90 %s, p99 %s, p99.9 %s, max %s\n", terminal.Count(l.Count, "frame"),
 		micros(l.Mean), micros(l.P50), micros(l.P90), micros(l.P99), micros(l.P999), micros(l.Max))
 	for _, bar := range l.Bars {
 		const width = 40

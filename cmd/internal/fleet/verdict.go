@@ -118,12 +118,12 @@ func (v *Verdict) Print(w io.Writer) {
 		fmt.Fprintf(w, ", and a difference of %d", b.Difference)
 	}
 	fmt.Fprintln(w)
-	fmt.Fprintf(w, "%d devices, %d boots", v.Devices, v.Boots)
+	fmt.Fprintf(w, "%s, %s", terminal.Count(v.Devices, "device"), terminal.Count(v.Boots, "boot"))
 	if v.OtherRuns > 0 {
-		fmt.Fprintf(w, "; %d rows of other runs left aside", v.OtherRuns)
+		fmt.Fprintf(w, "; %s of other runs left aside", terminal.Count(v.OtherRuns, "row"))
 	}
 	if v.Taken > 0 {
-		fmt.Fprintf(w, "; %d rows were duplicates of such", v.Taken)
+		fmt.Fprintf(w, "; duplicates of such: %s", terminal.Count(v.Taken, "row"))
 	}
 	fmt.Fprintln(w)
 	for _, problem := range v.Problems {
