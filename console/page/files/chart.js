@@ -2,7 +2,7 @@
 // band from the least to the greatest value. It asks for another stretch by the
 // event "stretch", and leaves it to others to bring the data.
 import { h, setText } from "./dom.js";
-import { ticks, value, count } from "./number.js";
+import { ticks, quantity, count } from "./number.js";
 import { whenOf, clockOf, dayOf } from "./time.js";
 
 const left = 56, right = 12, top = 8, bottom = 22; // px around the plot
@@ -119,9 +119,9 @@ class LineChart extends HTMLElement {
     if (!now && Date.now() - this.#described < 10_000) return;
     this.#described = Date.now();
     const seen = this.#seen();
-    const unit = this.#unit ? " " + this.#unit : "";
+    const unit = this.#unit;
     const words = seen.length === 0 ? "no readings"
-      : `between ${value(Math.min(...seen.map((b) => b.min)))} and ${value(Math.max(...seen.map((b) => b.max)))}${unit}, last ${value(seen.at(-1).last)}${unit}`;
+      : `between ${quantity(Math.min(...seen.map((b) => b.min)), unit)} and ${quantity(Math.max(...seen.map((b) => b.max)), unit)}, last ${quantity(seen.at(-1).last, unit)}`;
     this.#plot.setAttribute("aria-label", `${this.#name}, ${whenOf(this.#from)} to ${whenOf(this.#until)}: ${words}. Arrow keys move, plus and minus zoom.`);
   }
 
@@ -248,9 +248,9 @@ class LineChart extends HTMLElement {
     c.beginPath(); c.moveTo(x, top); c.lineTo(x, height - bottom); c.stroke();
     c.fillStyle = color("--accent");
     c.beginPath(); c.arc(x, y(best.avg), 3.5, 0, 7); c.fill();
-    const unit = this.#unit ? " " + this.#unit : "";
-    setText(this.#tip, `${whenOf(best.t)}\n` + (best.count === 1 ? value(best.last) + unit
-      : `average ${value(best.avg)}${unit}\n${value(best.min)} to ${value(best.max)}\n${count(best.count)} readings`));
+    const unit = this.#unit;
+    setText(this.#tip, `${whenOf(best.t)}\n` + (best.count === 1 ? quantity(best.last, unit)
+      : `average ${quantity(best.avg, unit)}\n${quantity(best.min, unit)} to ${quantity(best.max, unit)}\n${count(best.count)} readings`));
     this.#tip.hidden = false;
     const wide = this.#tip.offsetWidth;
     this.#tip.style.left = Math.max(0, Math.min(this.#size.width - wide, x > this.#size.width / 2 ? x - wide - 12 : x + 12)) + "px";

@@ -4,7 +4,7 @@ import { h, icon, setText } from "./dom.js";
 import { get, query, devicePath } from "./api.js";
 import { live } from "./live.js";
 import { age, now, whenOf, length } from "./time.js";
-import { value } from "./number.js";
+import { reading as inUnits } from "./number.js";
 
 const stretches = [["5 min", 300], ["1 h", 3600], ["6 h", 21600], ["24 h", 86400], ["7 d", 604800]];
 const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
@@ -60,9 +60,9 @@ export function charts({ name, signal, known }) {
     if (channels.has(metric)) return channels.get(metric);
     const chart = document.createElement("line-chart");
     chart.describe(metric, unit);
-    const channel = { metric, unit, kind, chart, buckets: new Map(), read: false, last: h("span", { class: "value", text: "–" }), age: age(0) };
+    const channel = { metric, unit, kind, chart, buckets: new Map(), read: false, last: h("span", { class: "value", text: "–" }), of: h("span", { class: "unit soft", text: kind === "number" ? unit : "" }), age: age(0) };
     const element = h("div", { class: "channel", dataset: { aged: "none", metric } },
-      h("div", { class: "channel-head" }, h("h3", { text: metric }), h("p", null, channel.last, h("span", { class: "unit soft", text: kind === "number" ? unit : "" }), channel.age)),
+      h("div", { class: "channel-head" }, h("h3", { text: metric }), h("p", null, channel.last, channel.of, channel.age)),
       kind === "text" ? null : chart);
     element.channel = channel;
     channels.set(metric, channel);
@@ -77,7 +77,11 @@ export function charts({ name, signal, known }) {
     if (!channel) return void start(); // a layout that is new
     if (channel.time > time || (number ?? text ?? null) === null) return;
     channel.time = time;
-    setText(channel.last, text ?? (channel.kind === "bool" ? (number ? "yes" : "no") : value(number)));
+    if (channel.kind === "number") {
+      const [digits, of] = inUnits(number, channel.unit);
+      setText(channel.last, digits);
+      setText(channel.of, of);
+    } else setText(channel.last, text ?? (number ? "yes" : "no"));
     channel.age.time = time;
   }
 

@@ -6,7 +6,7 @@ import { store } from "./store.js";
 import { VirtualList } from "./list.js";
 import { spark, draw } from "./spark.js";
 import { age } from "./time.js";
-import { count, value } from "./number.js";
+import { count, reading } from "./number.js";
 import { setMark } from "./mark.js";
 
 const sparkPoints = 40, sparkStretch = "10m", sparkChannels = 2;
@@ -42,8 +42,9 @@ export function devices(main, { search, signal }) {
       const channel = known?.channels[i];
       line.element.dataset.aged = "none";
       setText(line.metric, channel?.metric ?? "");
-      setText(line.value, channel ? value(channel.last) : "");
-      setText(line.unit, channel?.unit ?? "");
+      const [digits, of] = channel ? reading(channel.last, channel.unit ?? "") : ["", ""];
+      setText(line.value, digits);
+      setText(line.unit, of);
       line.age.time = channel?.last_at ? Date.parse(channel.last_at) : 0;
       line.age.refresh();
       line.element.dataset.aged = line.age.dataset.fresh ?? "none";

@@ -21,6 +21,25 @@ export function value(number) {
   return fine[size >= 1000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3].format(number);
 }
 
+// Units that take a prefix; kB, ms, %, °C and m/s don't.
+const plain = /^(B|bit|W|Wh|VA|J|V|A|Hz|Pa|N|Ω)(\/s|\/h)?$/;
+
+// reading writes a value and its unit, [number, unit]: the prefix of a large one
+// stands at the unit, as in 22.94 GB.
+export function reading(number, unit = "") {
+  const text = value(number);
+  const [, digits, prefix] = /^(\S+) ([PTGM])$/.exec(text) ?? [];
+  if (!prefix || !unit) return [text, unit];
+  if (plain.test(unit)) return [digits, prefix + unit];
+  return [Math.abs(number) < 1e9 ? whole.format(number) : number.toExponential(2), unit];
+}
+
+// quantity is a reading in one piece.
+export function quantity(number, unit) {
+  const [text, of] = reading(number, unit);
+  return of ? text + (of === "°" ? "" : " ") + of : text;
+}
+
 export function rate(number) {
   return number >= 10 || number === 0 ? whole.format(number) : fine[1].format(number);
 }
