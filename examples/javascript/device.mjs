@@ -49,10 +49,11 @@ function talk() {
       ticker = setInterval(work, 100);
     });
     ws.on('ping', () => { heard = Date.now(); }); // ws answers it
-    ws.on('message', (message) => {
+    ws.on('message', (message, binary) => {
       heard = Date.now();
-      if (ignorable(message)) return;
+      if (binary && ignorable(message)) return;
       try {
+        if (!binary) throw new Fault(4204, 'a text message');
         let frame;
         try { frame = decode(message); } catch (error) { throw new Fault(4200, error.message); }
         send(link.received(frame, heard));

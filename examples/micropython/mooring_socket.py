@@ -117,6 +117,9 @@ class Socket:
                 if first & 0x80:
                     return message
                 continue
+            elif opcode == TEXT:
+                await self.close(4204)
+                raise Closed(1006)
             if not message:
                 return None
 

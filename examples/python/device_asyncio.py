@@ -62,6 +62,8 @@ async def talk(ws):
     async def receive():
         async for message in ws:
             hears(None)
+            if isinstance(message, str):
+                raise Fault(4204, "a text message")
             if ignorable(message):
                 continue
             try:

@@ -69,8 +69,10 @@ def talk(ws):
         ws.settimeout(30)
         if opcode == websocket.ABNF.OPCODE_CLOSE:
             return struct.unpack("!H", message[:2])[0] if len(message) >= 2 else 1005
-        if opcode == websocket.ABNF.OPCODE_BINARY and not ignorable(message):
+        if opcode == websocket.ABNF.OPCODE_TEXT or opcode == websocket.ABNF.OPCODE_BINARY and not ignorable(message):
             try:
+                if opcode == websocket.ABNF.OPCODE_TEXT:
+                    raise Fault(4204, "a text message")
                 send(link.received(msgpack.unpackb(message, strict_map_key=False), now()))
             except (Fault, ValueError) as fault:
                 print("fault of the server:", fault)

@@ -66,7 +66,7 @@ var exceptions = []struct {
 // skipped are scenarios that a client is not put through, because they can show
 // nothing.
 var skipped = map[string][]string{
-	"JavaScript, browser": {"refused with 502", "refused with 400, then 426", "over TLS", "wrong certificates"},
+	"JavaScript, browser": {"refused with 502", "refused with 400 and 426", "over TLS", "wrong certificates"},
 }
 
 const (

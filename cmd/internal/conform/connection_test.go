@@ -209,6 +209,10 @@ func (c *connection) take(got message) {
 		}
 	case websocket.Binary:
 		c.frame(got.payload)
+	case websocket.Text:
+		if !d.is("takes no notice of texts") {
+			c.leaveWith(wire.CloseText)
+		}
 	}
 }
 

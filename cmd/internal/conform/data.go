@@ -43,6 +43,11 @@ func (l *line) dataFrame(frame []byte, now time.Time) error {
 		named: len(head.Names) > 0, size: len(frame),
 	}
 	l.judgeOrder(got)
+	if head.ServerTime {
+		s.mu.Lock()
+		s.untimed = true
+		s.mu.Unlock()
+	}
 	got.again = l.judgeRows(got, rows)
 
 	s.mu.Lock()

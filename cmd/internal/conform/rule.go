@@ -28,6 +28,7 @@ const (
 	ruleUnknownFrames   = "unknown-frames"
 	ruleUnknownCritical = "unknown-critical"
 	ruleBadFrame        = "bad-frame"
+	ruleText            = "text"
 	ruleHelloFirst      = "hello-first"
 	ruleBootID          = "boot-id"
 	ruleLayoutFirst     = "layout-first"
@@ -93,6 +94,7 @@ var rules = []Rule{
 	{ID: ruleUnknownFrames, Clause: "§3.6", Text: "ignores unknown frames of types 32 to 127"},
 	{ID: ruleUnknownCritical, Clause: "§3.6", Text: "closes with 4203 at an unknown critical type"},
 	{ID: ruleBadFrame, Clause: "§3", Text: "closes with 4200 at a server's frame that is at fault"},
+	{ID: ruleText, Clause: "§3.1, M2", Text: "closes with 4204 at a text message"},
 	{ID: ruleHelloFirst, Clause: "§4.1", Text: "sends HELLO once, before any other frame, or not at all"},
 	{ID: ruleBootID, Clause: "§4.1, §8.1", Text: "keeps its boot_id while it runs and has another one at the next start"},
 	{ID: ruleLayoutFirst, Clause: "§4.2, §8.3.2", Text: "declares a layout on every connection before its rows"},

@@ -21,7 +21,7 @@ type scenario struct {
 // scenarios are all of them, the long ones first.
 var scenarios = []scenario{
 	{name: "two faults", rules: []string{ruleFault, rulePoison, ruleGap, ruleGoAwayStops}, play: playFaults},
-	{name: "refused with 400, then 426", rules: []string{ruleBadHandshake}, play: playBadHandshake, refusals: []refusal{{http.StatusBadRequest, ""}, {http.StatusUpgradeRequired, "Upgrade: websocket\r\n"}}},
+	{name: "refused with 400 and 426", rules: []string{ruleBadHandshake}, play: playBadHandshake, refusals: []refusal{{http.StatusBadRequest, ""}, {http.StatusUpgradeRequired, "Upgrade: websocket\r\n"}}},
 	{name: "failing again and again", rules: []string{ruleBackoffBound, ruleBackoffGrows, ruleBackoffSpread, ruleSpreadZero}, play: playFailures, programs: backoffPrograms, together: judgeSpread},
 	{name: "refused with 401", rules: []string{ruleUnauthorized}, play: playUnauthorized, refusals: []refusal{{http.StatusUnauthorized, "WWW-Authenticate: Bearer\r\n"}}},
 	{name: "refused with 503", rules: []string{ruleRetryAfter}, play: playBusy, refusals: []refusal{{http.StatusServiceUnavailable, "Retry-After: 45\r\n"}}},
@@ -39,7 +39,7 @@ var scenarios = []scenario{
 	{name: "large frames", rules: []string{ruleMaxFrame}, play: playLargeFrames},
 	{name: "layouts", rules: []string{ruleNeedLayout, ruleLayoutRejected}, play: playLayouts},
 	{name: "frames of later versions", rules: []string{ruleUnknownFields, ruleUnknownFrames, ruleUnknownNotice, ruleWidths, ruleAckOfSent}, play: playLaterVersions},
-	{name: "bad frames", rules: []string{ruleUnknownCritical, ruleBadFrame}, play: playBadFrames},
+	{name: "bad frames", rules: []string{ruleUnknownCritical, ruleBadFrame, ruleText}, play: playBadFrames},
 	{name: "command", rules: []string{ruleCommand, ruleCommandAgain, ruleCommandTTL}, play: playCommand},
 	{name: "wrong certificates", rules: []string{ruleTLSCheck}, play: playWrongCertificate, programs: 3, certificates: []certificate{ofNobody, forAnother, outOfDate}},
 	{name: "over TLS", rules: []string{ruleTLS}, play: playTLS, certificates: []certificate{good}},

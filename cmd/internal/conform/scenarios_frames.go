@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"time"
 
+	"mooring/cmd/internal/websocket"
 	"mooring/wire"
 )
 
@@ -116,22 +117,24 @@ func longer(frame []byte) []byte {
 	return append(grown, 0xa5, 'l', 'a', 't', 'e', 'r', 0x92, 0x01, 0xc0) // "later", [1, nil]
 }
 
-// playBadFrames sends two frames that a device must not take (PROTOCOL §3.6, §3).
+// playBadFrames sends what a device must not take (PROTOCOL §3.6, §3).
 func playBadFrames(s *stage) {
 	for _, bad := range []struct {
 		rule, text string
+		opcode     byte
 		frame      []byte
 		code       wire.CloseCode
 	}{
-		{ruleUnknownCritical, "[25]", []byte{0x91, 25}, wire.CloseUnknownType},
-		{ruleBadFrame, "an ACK without its fields", []byte{0x91, byte(wire.FrameAck)}, wire.CloseBadFrame},
+		{ruleUnknownCritical, "[25]", websocket.Binary, []byte{0x91, 25}, wire.CloseUnknownType},
+		{ruleBadFrame, "an ACK without its fields", websocket.Binary, []byte{0x91, byte(wire.FrameAck)}, wire.CloseBadFrame},
+		{ruleText, "a text message", websocket.Text, []byte("hello"), wire.CloseText},
 	} {
 		l := s.begin(scenario{rules: []string{bad.rule}}, 1)
 		if l == nil {
 			continue
 		}
 		l.ackAll(16)
-		l.send(bad.frame)
+		l.socket.write(bad.opcode, bad.frame)
 		s.until(5*time.Second, func() bool { return l.over })
 		s.mu.Lock()
 		over := l.over

@@ -17,6 +17,10 @@ func playReconnects(s *stage) {
 	// The first two frames are settled, the first row of each by a refusal for good,
 	// once with a code that nobody knows.
 	refused, first := l.sent()[0], l.sent()[1]
+	s.mu.Lock()
+	texts := map[string]bool{s.rows[refused.seq]: true, s.rows[first.seq]: true}
+	s.mu.Unlock()
+	refusedAt := time.Now()
 	l.ack(first.next, 16,
 		wire.Reject{Seq: refused.seq, N: 1, Channel: wire.WholeRow, Code: wire.CodeType},
 		wire.Reject{Seq: first.seq, N: 1, Channel: wire.WholeRow, Code: 40})
@@ -41,6 +45,13 @@ func playReconnects(s *stage) {
 	s.until(patience, func() bool { return second.nextLocked() >= behind || second.over })
 	s.judgeKeeps(second, first.next, behind)
 	s.judge(ruleFinal, second.sent()[0].seq > first.seq, "rows %d and %d were refused with TYPE and with code 40; row %d came again", refused.seq, first.seq, second.sent()[0].seq)
+
+	s.mu.Lock()
+	again, untimed := s.cameAgain(texts, refusedAt), s.untimed
+	s.mu.Unlock()
+	if !again.IsZero() && !untimed {
+		s.broken(ruleFinal, "a row that was refused with TYPE or with code 40 came again after %s, under another number", millis(again.Sub(refusedAt)))
+	}
 
 	// Everything is settled, and the close is one of class R.
 	next := second.ackAll(0)

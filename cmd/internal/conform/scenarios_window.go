@@ -149,9 +149,9 @@ func playThrottle(s *stage) {
 }
 
 // playLargeFrames lets rows pile up before a server that takes 1,024 bytes, and by
-// PARAMS then 512 (PROTOCOL §6.1, §6.4, §10.1).
+// PARAMS then 300 (PROTOCOL §6.1, §6.4, §10.1).
 func playLargeFrames(s *stage) {
-	const maxFrame, smaller = 1024, 512
+	const maxFrame, smaller = 1024, 300
 	mine := []string{ruleMaxFrame}
 	l := s.accept(startPatience)
 	if l == nil {
@@ -187,6 +187,17 @@ func playLargeFrames(s *stage) {
 	s.keptAs(ruleMaxFrame, "at most %d bytes of %d, then of %d, after 4 s without an ACK", largest, maxFrame, smaller)
 }
 
+// cameAgain is when the first of these rows came again, under whatever number; zero:
+// none did. mu is held.
+func (s *stage) cameAgain(texts map[string]bool, since time.Time) (at time.Time) {
+	for seq, text := range s.rows {
+		if came := s.cameAt[seq]; came.After(since) && texts[text] && (at.IsZero() || came.Before(at)) {
+			at = came
+		}
+	}
+	return at
+}
+
 // playQuota refuses rows with QUOTA and looks when they come again, if they do
 // (PROTOCOL §7.2). A row is known by its time and values: it may have a new number.
 func playQuota(s *stage) {
@@ -207,18 +218,15 @@ func playQuota(s *stage) {
 	refusedAt := time.Now()
 	l.ack(next, 16, wire.Reject{Seq: first, N: next - first, Channel: wire.WholeRow, Code: wire.CodeQuota})
 	l.acknowledge()
-	again := func() (at time.Time) {
-		for seq, text := range s.rows {
-			if came := s.cameAt[seq]; came.After(refusedAt) && refused[text] && (at.IsZero() || came.Before(at)) {
-				at = came
-			}
-		}
-		return at
-	}
+	again := func() time.Time { return s.cameAgain(refused, refusedAt) }
 	s.until(wait+slack, func() bool { return !again().IsZero() })
 	s.mu.Lock()
-	at := again()
+	at, untimed := again(), s.untimed
 	s.mu.Unlock()
+	if untimed {
+		s.notShown(ruleQuotaWait, "its rows have no times of their own, so it can't be seen whether one came again")
+		return
+	}
 	if at.IsZero() {
 		s.keptAs(ruleQuotaWait, "not within %s", millis(wait+slack))
 		return

@@ -57,6 +57,7 @@ type stage struct {
 	cameAt   map[uint64]time.Time // the rows, last
 	boot     uint32
 	hasBoot  bool
+	untimed  bool   // rows came without times of their own
 	settled  uint64 // rows before it were acknowledged, and the program surely knows
 	hopeless bool   // the handshake itself was wrong: it will be the next time
 	mute     bool   // answer no Ping, no PING

@@ -91,8 +91,11 @@ func (q *quotaProbe) judge(ctx context.Context, l *probeLine) {
 	case fault.detail != "":
 		q.found(ruleQuota, fault)
 		return
+	case refused == 0:
+		q.found(ruleQuota, broken("THROTTLE came after %d rows; of %d more none was refused", taken, more))
+		return
 	case refused != wire.CodeQuota:
-		q.found(ruleQuota, broken("THROTTLE came after %d rows; of %d more none was refused with QUOTA (%s)", taken, more, refused))
+		q.found(ruleQuota, broken("rows were refused with %s", refused))
 		return
 	case more < taken/2:
 		q.found(ruleQuota, broken("THROTTLE came after %d rows, and after %d more a frame was refused", taken, more))

@@ -64,6 +64,7 @@ function talk() {
       const message = new Uint8Array(data);
       if (ignorable(message)) return;
       try {
+        if (typeof data === 'string') throw new Fault(4204, 'a text message');
         let frame;
         try { frame = decode(message); } catch (error) { throw new Fault(4200, error.message); }
         send(link.received(frame, heard));
