@@ -62,11 +62,16 @@ type device struct {
 var devices = []device{
 	{"python-asyncio", pythonDevice("python/device_asyncio.py", "websockets", "msgpack")},
 	{"python-sync", pythonDevice("python/device_sync.py", "websocket", "msgpack")},
-	{"micropython", pythonDevice("micropython/host.py", "asyncio")},
-	{"node", func(t *testing.T) []string {
+	{"micropython", nodeDevice("javascript/micropython.mjs")},
+	{"micropython-cpython", pythonDevice("micropython/host.py", "asyncio")},
+	{"node", nodeDevice("javascript/device.mjs")},
+}
+
+func nodeDevice(script string) func(*testing.T) []string {
+	return func(t *testing.T) []string {
 		t.Helper()
-		return []string{node(t), "javascript/device.mjs"}
-	}},
+		return []string{node(t), script}
+	}
 }
 
 // node finds Node, with the packages of the examples installed.
@@ -76,8 +81,10 @@ func node(t *testing.T) string {
 	if err != nil {
 		missing(t, "node")
 	}
-	if _, err := os.Stat("javascript/node_modules/ws"); err != nil {
-		missing(t, "javascript/node_modules (npm ci --prefix examples/javascript)")
+	for _, module := range []string{"ws", "@micropython/micropython-webassembly-pyscript"} {
+		if _, err := os.Stat("javascript/node_modules/" + module); err != nil {
+			missing(t, "javascript/node_modules (npm ci --prefix examples/javascript)")
+		}
 	}
 	return program
 }

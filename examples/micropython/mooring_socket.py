@@ -47,6 +47,7 @@ def trusting(authority):
     import ssl  # not every board has it
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_mode = ssl.CERT_REQUIRED  # MicroPython's takes any certificate unless told otherwise
     if authority:
         context.load_verify_locations(cadata=authority)
     elif hasattr(context, "load_default_certs"):

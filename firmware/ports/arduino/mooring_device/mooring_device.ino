@@ -1,13 +1,49 @@
 // A row of temperature and battery a minute. See ../README.md.
+#if defined(ESP8266)
+#include <ESP8266WiFi.h>
+#include <time.h>
+#else
 #include <WiFi.h>
+#endif
 #include <WiFiClientSecure.h>
 
 #include "mooring.h"
 
-static const char *SERVER = "example.org";
-static const uint16_t PORT = 443;
+#if __has_include("settings.h")
+#include "settings.h"  // these names with your values; keep it out of your repository
+#else
+#define NETWORK "network"
+#define PASSWORD "password"
+#define SERVER "example.org"
+#define PORT 443
+#define TOKEN "the device's token"
+// #define AUTHORITY "-----BEGIN CERTIFICATE-----\n…" who the server's certificate is from
+// #define PLAIN                                      no TLS: for a server on your own desk
+// #define EVERY_MS 60000                             between two rows
+#endif
+#ifndef EVERY_MS
+#define EVERY_MS 60000
+#endif
 
+#ifdef PLAIN
+static WiFiClient line;
+#else
 static WiFiClientSecure line;
+#endif
+
+// trust says whose certificates are good.
+static void trust() {
+#if defined(AUTHORITY) && defined(ESP8266)
+  static BearSSL::X509List authority(AUTHORITY);
+  line.setTrustAnchors(&authority);
+  configTime(0, 0, "pool.ntp.org");  // a certificate is valid from some day on
+  while (time(nullptr) < 1700000000) delay(100);
+#elif defined(AUTHORITY)
+  line.setCACert(AUTHORITY);
+#elif !defined(PLAIN)
+  line.setInsecure();
+#endif
+}
 
 static int line_open(void *) { return WiFi.status() == WL_CONNECTED && line.connect(SERVER, PORT) ? 1 : -1; }
 
@@ -23,22 +59,30 @@ static int line_recv(void *, uint8_t *bytes, size_t length) {
 
 static void line_close(void *, uint16_t) { line.stop(); }
 
-static uint32_t line_random(void *) { return esp_random(); }
+static uint32_t line_random(void *) {
+#if defined(ESP8266)
+  return ESP.random();
+#else
+  return esp_random();
+#endif
+}
 
 static const struct mooring_channel air[] = {{"temperature", "°C", MOORING_NUMBER, -1}, {"battery", "V", MOORING_NUMBER, -3}};
 static const struct mooring_layout layouts[] = {{"air", air, 2}};
 
 static struct mooring_config config;  // filled in setup(): C++ before 20 names no fields
 static struct mooring m;
-static uint8_t memory[16 * 1024];
+static uint8_t memory[8 * 1024];
 
 void setup() {
-  WiFi.begin("network", "password");
-  line.setInsecure();
+  Serial.begin(115200);
+  WiFi.begin(NETWORK, PASSWORD);
+  while (WiFi.status() != WL_CONNECTED) delay(100);
+  trust();
   config.host = SERVER;
   config.path = "/v1/stream";
-  config.token = "the device's token";
-  config.model = "esp32";
+  config.token = TOKEN;
+  config.model = "arduino";
   config.layouts = layouts;
   config.layout_count = 1;
   config.drop_oldest = true;
@@ -47,16 +91,23 @@ void setup() {
   config.recv = line_recv;
   config.close = line_close;
   config.random = line_random;
-  while (!mooring_init(&m, &config, memory, sizeof memory, 1024, millis())) delay(1000);
+  while (!mooring_init(&m, &config, memory, sizeof memory, 1024, millis())) {
+    Serial.println("a token that long needs a larger frame");
+    delay(10000);
+  }
 }
 
 void loop() {
-  static uint32_t last = 0;
-  if (last == 0 || millis() - last >= 60000) {
-    last = millis();
+  static uint32_t due = millis();
+  if ((int32_t)(millis() - due) >= 0) {
+    due += EVERY_MS;
     struct mooring_value values[] = {mooring_int(215), mooring_int(3712)};  // your sensors
     mooring_append(&m, 0, MOORING_NOW, values);
   }
+  static uint8_t state = 0;
   uint32_t wait = mooring_poll(&m, millis());
+  if (m.state != state && m.state == 0) Serial.printf("away for %u ms; last ended %u\n", (unsigned)wait, m.ended);
+  if (m.state != state && m.state == 3) Serial.printf("connected; %u rows wait\n", (unsigned)mooring_waiting(&m));
+  state = m.state;
   delay(wait < 50 ? wait : 50);
 }

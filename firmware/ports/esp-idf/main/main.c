@@ -12,11 +12,7 @@
 
 #include "mooring.h"
 
-#define URL "wss://example.org/v1/stream"
-#define HEADERS "Authorization: Bearer " CONFIG_MOORING_TOKEN "\r\n"
-#ifndef CONFIG_MOORING_TOKEN
-#define CONFIG_MOORING_TOKEN "put it into menuconfig"
-#endif
+#define HEADERS "Authorization: Bearer " CONFIG_MOORING_TOKEN "\r\n" /* menuconfig, Mooring */
 
 static struct {
 	esp_websocket_client_handle_t socket;
@@ -52,7 +48,7 @@ static int line_open(void *context)
 {
 	if (line.socket == NULL) {
 		const esp_websocket_client_config_t config = {
-			.uri = URL, .headers = HEADERS, .subprotocol = "mooring.v1",
+			.uri = CONFIG_MOORING_URL, .headers = HEADERS, .subprotocol = "mooring.v1",
 			.disable_auto_reconnect = true, .crt_bundle_attach = esp_crt_bundle_attach,
 		};
 		line.up = line.ended = 0;

@@ -19,8 +19,7 @@ static int line = -1;
 #define PROTOCOL IPPROTO_TLS_1_2
 
 static const uint8_t authority[] = {
-#include "ca.pem.inc"
-	, 0 /* PEM ends with one */
+#include "ca.der.inc"
 };
 
 static bool secured(int socket)
