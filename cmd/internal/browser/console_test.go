@@ -155,6 +155,18 @@ func TestLooks(t *testing.T) {
 		}
 		require.Equal(t, as.dark, eval[bool](tb, `matchMedia("(prefers-color-scheme: dark)").matches`))
 	}
+	// A phone names the channels of the list, no card stands alone in its row, and a
+	// device that sent nothing says so.
+	tb.run(phone.set())
+	tb.goTo("#/devices")
+	tb.until(`document.querySelector(".device-row .line:not(.vacant) .metric")?.getClientRects().length > 0`)
+	tb.run(tablet.set())
+	tb.goTo("#/")
+	tb.until(`document.querySelectorAll(".card").length === 5`)
+	require.Equal(t, []int{2, 3}, eval[[]int](tb, `Object.values(Object.groupBy(document.querySelectorAll(".card"), (e) => Math.round(e.getBoundingClientRect().top))).map((row) => row.length)`))
+	tb.picture("overview-tablet")
+	tb.goTo("#/devices/boiler-4")
+	tb.until(`document.querySelector(".readings [role=status]")?.textContent === "It has not sent anything yet."`)
 	tb.run(desktop.set())
 	light := eval[string](tb, `getComputedStyle(document.body).backgroundColor`)
 	tb.run(desktopDark.set())

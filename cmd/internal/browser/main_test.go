@@ -99,6 +99,7 @@ var (
 	phone        = look{width: 390, height: 844, phone: true}
 	phoneDark    = look{width: 390, height: 844, phone: true, dark: true}
 	smallestTall = look{width: 320, height: 640, phone: true}
+	tablet       = look{width: 768, height: 1024}
 )
 
 // open opens a tab.

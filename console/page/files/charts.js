@@ -21,6 +21,7 @@ export function charts({ name, signal, known }) {
   let reading = null; // AbortController of the whole stretch being read
   let busy = false; // the newest buckets are being read
   let asked = 0;
+  let silent = false; // it has not sent anything yet
   const channels = new Map(); // metric → channel
 
   const status = h("p", { class: "soft small", role: "status", text: "Reading …" });
@@ -40,6 +41,7 @@ export function charts({ name, signal, known }) {
   function say() {
     for (const button of choice.children) button.setAttribute("aria-pressed", String(!fixed && Number(button.dataset.seconds) * 1000 === span));
     moves.children[1].setAttribute("aria-pressed", String(!fixed));
+    if (silent) return setText(status, "It has not sent anything yet.");
     const { from, until } = stretch();
     setText(status, reading ? "Reading …" : (fixed ? `${whenOf(from)} to ${whenOf(until)}` : `The last ${length(until - from)}, as it comes`) + `, a point for ${length(step)}`);
   }
@@ -66,6 +68,7 @@ export function charts({ name, signal, known }) {
       kind === "text" ? null : chart);
     element.channel = channel;
     channels.set(metric, channel);
+    silent = false;
     box.append(element);
     if (kind !== "text") sight.observe(element);
     if (channels.size === 1 && known) known(metric);
@@ -178,7 +181,7 @@ export function charts({ name, signal, known }) {
       const [layouts, latest] = await Promise.all([get(devicePath(name) + "/layouts", signal), get(devicePath(name) + "/latest", signal)]);
       for (const layout of layouts) for (const c of layout.channels) meet(c.name, c.unit ?? "", c.kind);
       for (const r of latest) took(r.metric, Date.parse(r.ts), r.value, r.text);
-      if (channels.size === 0) setText(status, "It has not sent anything yet.");
+      silent = channels.size === 0;
       for (const channel of channels.values()) channel.read = false;
       load();
     } catch { /* the page says that there is no server, or no such device */ } finally {
