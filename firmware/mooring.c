@@ -10,10 +10,10 @@
 #error "packed numbers are sent as they lie in memory, which must be little-endian"
 #endif
 
-#if MOORING_WEBSOCKET
+#if MOORING_WEBSOCKET && MOORING_MESSAGES
 #define MESSAGES(m) ((m)->config->messages)
 #else
-#define MESSAGES(m) true
+#define MESSAGES(m) (MOORING_WEBSOCKET == 0)
 #endif
 
 /* OUT_OF_LINE keeps a function from being copied into its caller, where at -Os that
@@ -149,17 +149,17 @@ static uint8_t *reserve(struct mooring *m, uint32_t length, uint32_t rows)
 	uint32_t gap = m->gap ? HEAD : 0;
 	length += gap;
 	for (;;) {
-		uint8_t *end = m->ring_end;
-		if (m->waiting > 0 && m->tail <= m->head)
+		uint8_t *tail = m->tail, *end = m->ring_end;
+		if (m->waiting > 0 && tail <= m->head)
 			end = m->head; /* what is free lies before the oldest */
-		if ((uint32_t)(end - m->tail) >= length)
+		if ((uint32_t)(end - tail) >= length)
 			break;
 		if (end == m->ring_end && (uint32_t)(m->head - m->ring) >= length) {
-			if (end - m->tail >= HEAD)
-				m->tail[2] = SKIP << 4;
-			if (m->send == m->tail)
-				m->send = m->ring;
 			m->tail = m->ring;
+			if (m->send == tail)
+				m->send = m->ring;
+			if (end - tail >= HEAD)
+				tail[2] = SKIP << 4;
 			break;
 		}
 		if (!m->config->drop_oldest || m->waiting == 0) {
@@ -171,9 +171,9 @@ static uint8_t *reserve(struct mooring *m, uint32_t length, uint32_t rows)
 	}
 	if (gap > 0) {
 		uint8_t *to = m->tail;
-		memset(to, 0, HEAD);
+		to[0] = to[1] = 0;
 		to[2] = GAP << 4;
-		put_be(to + 5, 4, m->gap);
+		put_be(to + 3, 6, m->gap);
 		m->gap = 0;
 		added(m, to);
 	}
@@ -361,7 +361,7 @@ static void fields(struct reader *r, uint32_t kinds, uint32_t *to)
 		} else {
 			if (kind & 4)
 				is = NONE;
-			if (what == OTHER ? kind & 3 : kind & 8)
+			if (kind & (what == OTHER ? 3 : 8))
 				r->at = NULL;
 		}
 		*to++ = is;
@@ -562,12 +562,11 @@ static void leave(struct mooring *m, uint32_t code, uint32_t why)
 
 /* --- Frames of the server --------------------------------------------------------- */
 
-/* place says how many of the rows that were sent, from the oldest on, have a number
- * below r->big; 0 too if it is none of theirs. */
+/* place is how many rows from the oldest on have a number below r->big; more than
+ * were sent: it is none of theirs. */
 static uint32_t place(const struct mooring *m, const struct reader *r)
 {
-	uint32_t before = (uint32_t)r->big - (uint32_t)m->head_seq;
-	return before > m->sent ? 0 : before;
+	return (uint32_t)r->big - (uint32_t)m->head_seq;
 }
 
 /* acked is PROTOCOL 6.2. Rows refused with a code from 64 on may be taken later,
@@ -575,7 +574,9 @@ static uint32_t place(const struct mooring *m, const struct reader *r)
  * behind them, and we come back; three times, then they count as refused. */
 static void acked(struct mooring *m, struct reader *r, const uint32_t *is)
 {
-	uint32_t settled = place(m, r); /* no ACK covers what was not sent */
+	uint32_t settled = place(m, r);
+	if (settled > m->sent)
+		settled = 0; /* no ACK covers what was not sent */
 	uint32_t hold = settled, end = (uint32_t)m->head_seq + settled, over = 0, why = 0;
 	if (r->left > 0 && *r->at != 0xc0)
 		for (elements(r); r->left > 0;) {
@@ -596,7 +597,8 @@ static void acked(struct mooring *m, struct reader *r, const uint32_t *is)
 	while (over < m->link.flights && (int32_t)(m->flight[over] - end) <= 0)
 		over++;
 	m->link.flights -= over;
-	memmove(m->flight, m->flight + over, m->link.flights * sizeof m->flight[0]);
+	for (uint32_t i = 0; i < m->link.flights; i++)
+		m->flight[i] = m->flight[i + over];
 	if (why != 0) {
 		uint32_t held = (uint32_t)m->head_seq + hold;
 		m->hold_rounds = held == m->hold ? (uint8_t)(m->hold_rounds + 1) : 1;
@@ -808,18 +810,15 @@ static bool receive(struct mooring *m)
 			message(m, PONG);
 		}
 	} else if (opcode == (0x80 | CLOSE)) {
-		uint32_t code = length >= 2 ? (uint32_t)(payload[0] << 8 | payload[1]) : 1005;
-		leave(m, code == 1005 ? 1000 : code, code < 1000 ? 1002 : code);
+		/* Without a code it is 1005, which nobody may send. */
+		uint32_t code = length < 2 ? 1005 : (uint32_t)(payload[0] << 8 | payload[1]);
+		leave(m, length < 2 ? 1000 : code, code < 1000 ? 1002 : code);
 	} else if (opcode != (0x80 | PONG)) {
 		length += m->link.message;
-		m->link.middle = BINARY;
-		if (opcode >= 128) {
-			m->link.middle = 0;
-			if (!frame(m, length))
-				return false;
-			length = 0;
-		}
-		m->link.message = length;
+		if (opcode >= 128 && !frame(m, length))
+			return false;
+		m->link.middle = opcode < 128 ? BINARY : 0;
+		m->link.message = opcode < 128 ? length : 0;
 	}
 	m->link.got = 0;
 	return true;
@@ -877,7 +876,7 @@ static void sha1_block(uint32_t h[5], uint32_t w[16])
 		else if (i >= 60)
 			k = 0xca62c1d6;
 		else if (i >= 40)
-			f = (b & c) | (d & (b | c)), k = 0x8f1bbcdc;
+			f = (b & c) | (d & (b ^ c)), k = 0x8f1bbcdc;
 		f += rotated(a, 5) + e + k + *word;
 		e = d;
 		d = c;
@@ -1148,8 +1147,10 @@ static bool data(struct mooring *m)
 	}
 	/* No frame can hold it, or nobody wants it: the oldest can be given up. What
 	 * the server takes is known from WELCOME on. */
-	if (m->welcomed && m->sent == 0)
+	if (m->welcomed && m->sent == 0) {
 		drop_oldest(m);
+		sooner(m, 0); /* for the next one */
+	}
 	return false;
 }
 
@@ -1291,11 +1292,12 @@ uint32_t mooring_poll(struct mooring *m, uint32_t tick)
 }
 
 /* append adds a record. data is n times the layout's values, or as many numbers. */
-static bool append(struct mooring *m, uint32_t kind, uint64_t time, uint32_t n, uint32_t step, const void *data)
+bool mooring_append_packed(struct mooring *m, uint8_t index, uint64_t time, uint32_t step_us,
+			   uint16_t n, uint8_t type, const void *data)
 {
 	const struct mooring_value *values = data;
 	static const uint8_t widths[] = {5, 5, 2, 4, 4}; /* of a value, at most: what is not needed is not taken */
-	uint32_t form = kind >> 4, index = kind & 15, count = 0, length = UINT32_MAX - HEAD; /* more than there is */
+	uint32_t form = type, count = 0, length = UINT32_MAX - HEAD; /* more than there is */
 	uint32_t head = form == ROW ? HEAD : MOORING_BLOCK_HEAD;
 	if (form < sizeof widths && index < m->config->layout_count)
 		count = n * m->config->layouts[index].count;
@@ -1310,12 +1312,12 @@ static bool append(struct mooring *m, uint32_t kind, uint64_t time, uint32_t n, 
 	uint8_t *to = reserve(m, length, n);
 	if (to == NULL)
 		return false;
-	to[2] = (uint8_t)kind;
+	to[2] = (uint8_t)(index | form << 4);
 	/* Until the clock is known, the offset is BY_TICK. */
 	put_be(to + 3, 6, time != MOORING_NOW ? time & ~BY_TICK : m->now + m->offset);
 	if (form != ROW) {
 		put_be(to + HEAD, 2, n);
-		put_be(to + HEAD + 2, 4, step);
+		put_be(to + HEAD + 2, 4, step_us);
 	}
 	m->at = to + head;
 	m->end = to + length;
@@ -1332,19 +1334,13 @@ static bool append(struct mooring *m, uint32_t kind, uint64_t time, uint32_t n, 
 
 bool mooring_append(struct mooring *m, uint8_t index, uint64_t time, const struct mooring_value *values)
 {
-	return append(m, index & 15, time, 1, 0, values);
+	return mooring_append_packed(m, index, time, 0, 1, ROW, values);
 }
 
 bool mooring_append_regular(struct mooring *m, uint8_t index, uint64_t time, uint32_t step_us,
 			    uint16_t n, const struct mooring_value *values)
 {
-	return append(m, index | REGULAR << 4, time, n, step_us, values);
-}
-
-bool mooring_append_packed(struct mooring *m, uint8_t index, uint64_t time, uint32_t step_us,
-			   uint16_t n, uint8_t type, const void *numbers)
-{
-	return append(m, (uint32_t)(index | type << 4), time, n, step_us, numbers);
+	return mooring_append_packed(m, index, time, step_us, n, REGULAR, values);
 }
 
 void mooring_flush(struct mooring *m) { m->flush = true; }

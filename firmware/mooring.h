@@ -32,6 +32,12 @@ extern "C" {
 #define MOORING_WEBSOCKET 1
 #endif
 
+/* With 0, it speaks to transports that carry bytes alone, and what is for those
+ * that carry whole messages is left out. mooring_config.messages must be false. */
+#ifndef MOORING_MESSAGES
+#define MOORING_MESSAGES 1
+#endif
+
 /* DATA frames that may be on their way, whatever larger window the server grants. */
 #define MOORING_WINDOW 8
 

@@ -66,6 +66,7 @@ func TestStrictness(t *testing.T) {
 	for _, compiler := range [][]string{
 		{"cc", "gcc", "-O2"},
 		{"cc", "gcc", "-O2", "-DMOORING_WEBSOCKET=0"},
+		{"cc", "gcc", "-O2", "-DMOORING_MESSAGES=0"},
 		{"clang", "clang", "-O2"},
 		{"clang", "clang", "-xc++", "-std=c++11", "-fsyntax-only", "-Wno-error", "../mooring.h"}, // C++ reads the header
 		{"arm-none-eabi-gcc", "gcc-arm-none-eabi libnewlib-arm-none-eabi", "-Os", "-mthumb", "-mcpu=cortex-m0plus"},

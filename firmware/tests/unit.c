@@ -359,6 +359,10 @@ static void test_notices(void)
 	mooring_append_packed(&t.m, 1, MOORING_NOW, 1, 1, 2, &one);
 	settle();
 	assert(t.row_count == 4 && t.layout_of_last == 1 && t.m.lost == 1 && t.rows[3][0] == 4);
+	ack(5, 16);
+	settle();
+	row(5);
+	assert(turn(0) == 0 && t.m.lost == 2); /* the next row need not wait for it */
 }
 
 static void test_refusals(void)
@@ -380,6 +384,11 @@ static void test_refusals(void)
 		assert(t.rows[0][0] == 4 && t.row_count == 2);
 	}
 	FRAME(0x95, 17, 6, 16, 2, 0x94, 4, 2, 0xc0, 65);
+	settle();
+	assert(t.m.state == CONNECTED && mooring_waiting(&t.m) == 0);
+	row(6);
+	settle();
+	FRAME(0x95, 17, 7, 16, 2, 0x94, 4, 2, 0xc0, 65); /* of rows that we have given up: no reason to go */
 	settle();
 	assert(t.m.state == CONNECTED && mooring_waiting(&t.m) == 0);
 }
@@ -435,6 +444,18 @@ static void test_commands(void)
 	t.room = SIZE_MAX;
 	settle();
 	assert(t.commands == 3 && t.result_id == 16 && t.result_status == MOORING_EXPIRED);
+	/* One in fragments waits as well as one in a piece. */
+	static const uint8_t first[] = {0x93, 18, 17, 0xa4}, last[] = {'t', 'e', 's', 't'};
+	row(2);
+	t.room = 0;
+	settle();
+	FRAME(0x93, 18, 16, 0xa4, 't', 'e', 's', 't');
+	feed_ws(0x02, first, 4);
+	feed_ws(0x80, last, 4);
+	settle();
+	t.room = SIZE_MAX;
+	settle();
+	assert(t.m.state == CONNECTED && t.commands == 5 && t.result_id == 17);
 	FRAME(0x92, 18, 12);
 	settle();
 	assert(t.m.state == IDLE && t.close_code == 4200);
