@@ -169,7 +169,7 @@ func (c *connection) data(now time.Time) {
 	if d.is("bytes behind a frame") {
 		payload = append(bytes.Clone(payload), 0xc0)
 	}
-	first := byte(websocket.Fin | websocket.Binary)
+	first := websocket.Fin | websocket.Binary
 	if d.is("text messages") {
 		first = websocket.Fin | websocket.Text
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"time"
 
 	"mooring/wire"
@@ -176,17 +177,17 @@ func (in *intruder) input(ctx context.Context, d *device, input badInput) (outco
 func (in *intruder) badHandshake(ctx context.Context, d *device, input badInput) (outcome, string) {
 	ask := newHandshake(d.token.Token)
 	input.handshake(&ask)
-	socket, response, err := rawDial(ctx, in.run.cfg.URL, in.run.cfg.TLS, ask)
+	socket, answered, err := rawDial(ctx, in.run.cfg.URL, in.run.cfg.TLS, ask)
 	if socket != nil {
 		socket.close()
 	}
 	switch {
-	case err != nil, response.StatusCode == 429, response.StatusCode >= 500:
+	case err != nil, answered.status == http.StatusTooManyRequests, answered.status >= 500:
 		return disturbed, ""
-	case response.StatusCode == input.want.status:
+	case answered.status == input.want.status:
 		return asStated, ""
 	default:
-		return otherwise, fmt.Sprintf("HTTP %d, not %d", response.StatusCode, input.want.status)
+		return otherwise, fmt.Sprintf("HTTP %d, not %d", answered.status, input.want.status)
 	}
 }
 

@@ -266,15 +266,15 @@ func (p *probe) dial(ctx context.Context, change func(*handshake)) (*probeLine, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
-	socket, response, err := rawDial(ctx, p.in.run.cfg.URL, p.in.run.cfg.TLS, ask)
+	socket, answered, err := rawDial(ctx, p.in.run.cfg.URL, p.in.run.cfg.TLS, ask)
 	if err != nil {
 		return nil, 0, err
 	}
-	status := response.StatusCode
+	status := answered.status
 	if socket == nil {
 		return nil, status, nil
 	}
-	return &probeLine{probe: p, socket: socket, header: response.Header, maxRx: 1024, sent: p.seq, acked: 0}, status, nil
+	return &probeLine{probe: p, socket: socket, header: answered.header, maxRx: 1024, sent: p.seq, acked: 0}, status, nil
 }
 
 // open connects, says HELLO if there is one, and waits for WELCOME.

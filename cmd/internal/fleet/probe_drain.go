@@ -83,7 +83,7 @@ func judgeFarewell(goAway wire.Notice) verdict {
 func (p *probe) turnedAway(ctx context.Context) verdict {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	socket, response, err := rawDial(ctx, p.in.run.cfg.URL, p.in.run.cfg.TLS, newHandshake(p.device.token.Token))
+	socket, answered, err := rawDial(ctx, p.in.run.cfg.URL, p.in.run.cfg.TLS, newHandshake(p.device.token.Token))
 	switch {
 	case err != nil:
 		return kept("no answer: %v", err)
@@ -91,7 +91,7 @@ func (p *probe) turnedAway(ctx context.Context) verdict {
 		socket.close()
 		return broken("it took a new connection")
 	}
-	after, err := strconv.Atoi(response.Header.Get("Retry-After"))
-	return measured(response.StatusCode == http.StatusServiceUnavailable && err == nil && after > 0,
-		"HTTP %d, Retry-After %q", response.StatusCode, response.Header.Get("Retry-After"))
+	after, err := strconv.Atoi(answered.header.Get("Retry-After"))
+	return measured(answered.status == http.StatusServiceUnavailable && err == nil && after > 0,
+		"HTTP %d, Retry-After %q", answered.status, answered.header.Get("Retry-After"))
 }

@@ -52,16 +52,22 @@ func newHandshake(token string) handshake {
 	}}
 }
 
-// rawDial connects and asks for the upgrade. With a status other than 101 in the
-// response, whose body is not given, there is no socket.
-func rawDial(ctx context.Context, address string, config *tls.Config, ask handshake) (*rawSocket, *http.Response, error) {
+// answerHead is the answer to a handshake.
+type answerHead struct {
+	status int // 0: none came
+	header http.Header
+}
+
+// rawDial connects and asks for the upgrade. With a status other than 101 there is
+// no socket.
+func rawDial(ctx context.Context, address string, config *tls.Config, ask handshake) (*rawSocket, answerHead, error) {
 	target, err := url.Parse(address)
 	if err != nil {
-		return nil, nil, err
+		return nil, answerHead{}, err
 	}
 	conn, err := dialURL(ctx, target, config)
 	if err != nil {
-		return nil, nil, err
+		return nil, answerHead{}, err
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetDeadline(deadline)
@@ -72,20 +78,20 @@ func rawDial(ctx context.Context, address string, config *tls.Config, ask handsh
 	request.WriteString("\r\n" + ask.body)
 	if _, err := io.WriteString(conn, request.String()); err != nil {
 		_ = conn.Close()
-		return nil, nil, err
+		return nil, answerHead{}, err
 	}
 	reader := bufio.NewReader(conn)
 	response, err := http.ReadResponse(reader, nil)
 	if err != nil {
 		_ = conn.Close()
-		return nil, nil, err
+		return nil, answerHead{}, err
 	}
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusSwitchingProtocols {
 		_ = conn.Close()
-		return nil, response, nil
+		return nil, answerHead{response.StatusCode, response.Header}, nil
 	}
-	return &rawSocket{conn: conn, reader: reader}, response, nil
+	return &rawSocket{conn: conn, reader: reader}, answerHead{response.StatusCode, response.Header}, nil
 }
 
 func dialURL(ctx context.Context, target *url.URL, config *tls.Config) (net.Conn, error) {
