@@ -29,12 +29,13 @@ type book struct {
 	ended    []*record           // with an end to write
 	ends     chan struct{}       // capacity 1: ended is not empty
 	suspects map[int32]struct{}  // devices with sessions whose credential may have changed
+	marked   map[int32]struct{}  // devices with sessions that are revoked, or were a moment ago
 }
 
 func newBook() *book {
 	return &book{
 		records: make(map[int64]*record), byDevice: make(map[int32][]*record),
-		ends: make(chan struct{}, 1), suspects: make(map[int32]struct{}),
+		ends: make(chan struct{}, 1), suspects: make(map[int32]struct{}), marked: make(map[int32]struct{}),
 	}
 }
 
@@ -305,6 +306,7 @@ func (b *book) revokeSession(id int64, revocation Revocation) bool {
 	rec, ok := b.records[id]
 	if ok && !rec.ended {
 		rec.revoked = &revocation
+		b.marked[rec.device.ID] = struct{}{}
 		return true
 	}
 	return false
@@ -328,8 +330,12 @@ func (b *book) overdue() []Revocation {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var list []Revocation
-	for _, records := range b.byDevice {
-		if rec := records[len(records)-1]; rec.revoked != nil && !rec.ended {
+	for device := range b.marked { // not all devices: it is asked every second
+		records := b.byDevice[device]
+		open := func(rec *record) bool { return rec.revoked != nil && !rec.ended }
+		if !slices.ContainsFunc(records, open) {
+			delete(b.marked, device)
+		} else if rec := records[len(records)-1]; open(rec) {
 			list = append(list, *rec.revoked)
 		}
 	}

@@ -40,7 +40,7 @@ type Config struct {
 	// when it is its turn. Defaults to its window, 16.
 	TurnFrames int
 	// GrowthWarm is how long the larger fleets send before they are measured.
-	// Defaults to 5 s.
+	// Defaults to 10 s.
 	GrowthWarm time.Duration
 	// PerServer is how many connections of growth one server takes. Defaults to
 	// what the limit of open files allows.
@@ -134,7 +134,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Growth = []int{100, 100_000}
 	}
 	orDefault(&c.TurnFrames, steadyWindow)
-	orDefault(&c.GrowthWarm, 5*time.Second)
+	orDefault(&c.GrowthWarm, 10*time.Second)
 	orDefault(&c.PerServer, most)
 	orDefault(&c.StorageRows, 1_000_000)
 	orDefault(&c.Quiet, 11*time.Second)
