@@ -6,6 +6,7 @@
 //	go test ./internal/faults -run FaultServerKilled -v
 //	MOORING_FAULTS_SEED=7 go test ./... -run Fault    # the same choices again
 //	UPDATE_DOCS=1 go test ./internal/faults           # and write docs/RELIABILITY.md
+//	MOORING_FAULTS_FULL=1 go test ./... -run Fault    # every injection as often as there
 //	make soak                                         # all of it mixed, for an hour
 //
 // # A scenario
@@ -45,7 +46,8 @@
 //
 // # Race detector
 //
-// The programs are built once per test process, with the race detector if the
+// The programs are built once per test process, unless MOORING_TEST_PROGRAMS names
+// a folder with plain and race in which they are, with the race detector if the
 // tests have it; Options.Plain builds without, for figures of memory. A data race
 // or panic that a server reports fails the scenario.
 package faults

@@ -20,7 +20,7 @@ func Main(m *testing.M, leaks ...goleak.Option) { os.Exit(Run(m, leaks...)) }
 // Run is Main for a TestMain that has something to do afterwards: it returns
 // the exit code.
 func Run(m *testing.M, leaks ...goleak.Option) int {
-	AtOnce(testsAtOnce)
+	AtOnce(testsPerCore)
 	code := m.Run()
 	if err := stopShared(); err != nil {
 		fmt.Fprintf(os.Stderr, "pgtest: stop the shared cluster: %v\n", err)
@@ -36,18 +36,23 @@ func Run(m *testing.M, leaks ...goleak.Option) int {
 	return code
 }
 
-// testsAtOnce is how many parallel tests run at a time, at least: one for each
-// core, as go test has it, leaves those idle that wait for PostgreSQL.
-const testsAtOnce = 4
+const (
+	// testsPerCore is how many parallel tests run at a time for each core: one, as
+	// go test has it, leaves cores idle while it waits for PostgreSQL.
+	testsPerCore = 2
+	// mostAtOnce bounds them, for the memory of a large machine.
+	mostAtOnce = 12
+)
 
-// AtOnce lets at least so many parallel tests run at a time, unless -parallel says
-// how many. It is for a TestMain whose tests mostly wait, before Run.
-func AtOnce(least int) {
+// AtOnce lets so many parallel tests run at a time for each core, unless -parallel
+// says how many in all. It is for a TestMain whose tests mostly wait, before Run.
+func AtOnce(perCore int) {
 	flag.Parse()
 	said := false
 	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
-	if !said && runtime.GOMAXPROCS(0) < least {
+	cores := runtime.GOMAXPROCS(0)
+	if atOnce := max(cores, min(perCore*cores, mostAtOnce)); !said {
 		// From now on it counts as said: the first caller decides.
-		_ = flag.Set("test.parallel", strconv.Itoa(least)) // a number is fine
+		_ = flag.Set("test.parallel", strconv.Itoa(atOnce)) // a number is fine
 	}
 }
