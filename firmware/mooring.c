@@ -575,8 +575,8 @@ static uint32_t place(const struct mooring *m, const struct reader *r)
 static void acked(struct mooring *m, struct reader *r, const uint32_t *is)
 {
 	uint32_t settled = place(m, r);
-	if (settled > m->sent)
-		settled = 0; /* no ACK covers what was not sent */
+	if (settled > m->sent) /* an old one, or more than was sent: no ACK covers that */
+		settled = (int32_t)settled < 0 ? 0 : m->sent;
 	uint32_t hold = settled, end = (uint32_t)m->head_seq + settled, over = 0, why = 0;
 	if (r->left > 0 && *r->at != 0xc0)
 		for (elements(r); r->left > 0;) {

@@ -110,6 +110,13 @@ static void test_reconnect(void)
 	ack(999, 1);
 	settle();
 	assert(mooring_waiting(&t.m) == 1 && t.row_count == 11 && t.rows[10][0] == 10);
+	ack(999, 1); /* but what was, is, and the next ones go */
+	row(11);
+	settle();
+	assert(mooring_waiting(&t.m) == 1 && t.row_count == 12);
+	ack(3, 1); /* an old one */
+	settle();
+	assert(mooring_waiting(&t.m) == 1 && t.m.state == CONNECTED);
 	begin_test(2048);
 	for (int i = 0; i < 10; i++)
 		row(i);
