@@ -20,7 +20,7 @@ type benchCommand struct {
 	SteadyRate    int           `default:"100000" placeholder:"N" group:"Size" help:"Rows a second of steady (${default})."`
 	Connections   int           `placeholder:"N" group:"Size" help:"Connections of idle and storm (default: what the limit of open files allows, 25,000 at most)."`
 	IdleFor       time.Duration `default:"15s" placeholder:"TIME" group:"Size" help:"How long idle connections are watched (${default})."`
-	Growth        []int         `sep:"," placeholder:"N,…" group:"Size" help:"Numbers of devices of growth, rising (default: 100,100000)."`
+	Growth        []int         `sep:"," placeholder:"N,…" group:"Size" help:"Numbers of devices of growth, rising (default: 100,10000,100000)."`
 	TurnFrames    int           `default:"16" placeholder:"N" group:"Size" help:"Frames that a device of the larger fleets of growth sends when it is its turn (${default})."`
 	GrowthWarm    time.Duration `default:"10s" placeholder:"TIME" group:"Size" help:"How long the larger fleets of growth send before they are measured (${default})."`
 	PerServer     int           `placeholder:"N" group:"Size" help:"Connections of the larger fleets of growth that one server takes; with more devices there are more servers (default: what the limit of open files allows)."`

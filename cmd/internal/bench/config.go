@@ -33,8 +33,8 @@ type Config struct {
 	Connections int
 	// IdleFor is how long idle connections are watched. Defaults to 15 s.
 	IdleFor time.Duration
-	// Growth are the numbers of devices of growth, rising. Defaults to 100 and
-	// 100,000.
+	// Growth are the numbers of devices of growth, rising. Defaults to 100,
+	// 10,000 and 100,000.
 	Growth []int
 	// TurnFrames is how many frames a device of the larger fleets of growth sends
 	// when it is its turn. Defaults to its window, 16.
@@ -131,7 +131,7 @@ func (c Config) withDefaults() (Config, error) {
 	orDefault(&c.Connections, min(most, mostConnections))
 	orDefault(&c.IdleFor, 15*time.Second)
 	if len(c.Growth) == 0 {
-		c.Growth = []int{100, 100_000}
+		c.Growth = []int{100, 10_000, 100_000}
 	}
 	orDefault(&c.TurnFrames, steadyWindow)
 	orDefault(&c.GrowthWarm, 10*time.Second)
