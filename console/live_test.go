@@ -50,21 +50,23 @@ func TestOneUserLooksOnTooOften(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	server := s.serveLive(1)
-	look := func(role devices.Role) *http.Response {
+	look := func(role devices.Role) (status int, header http.Header) {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+LivePath, http.NoBody)
 		require.NoError(t, err)
 		request.Header.Set("Authorization", "Bearer "+s.tokens[role])
 		response, err := server.Client().Do(request)
 		require.NoError(t, err)
-		t.Cleanup(func() { _ = response.Body.Close() })
-		return response
+		t.Cleanup(func() { _ = response.Body.Close() }) // until then it looks on
+		return response.StatusCode, response.Header
 	}
-	require.Equal(t, http.StatusOK, look(devices.RoleViewer).StatusCode)
-	refused := look(devices.RoleViewer)
-	require.Equal(t, http.StatusTooManyRequests, refused.StatusCode)
-	require.Equal(t, "10", refused.Header.Get("Retry-After"))
-	require.Equal(t, "application/problem+json", refused.Header.Get("Content-Type"))
-	require.Equal(t, http.StatusOK, look(devices.RoleAdmin).StatusCode)
+	first, _ := look(devices.RoleViewer)
+	require.Equal(t, http.StatusOK, first)
+	refused, header := look(devices.RoleViewer)
+	require.Equal(t, http.StatusTooManyRequests, refused)
+	require.Equal(t, "10", header.Get("Retry-After"))
+	require.Equal(t, "application/problem+json", header.Get("Content-Type"))
+	other, _ := look(devices.RoleAdmin)
+	require.Equal(t, http.StatusOK, other)
 }
 
 // TestWhoMayLookOn: a token, or a cookie that comes along with no page of
