@@ -562,11 +562,14 @@ static void leave(struct mooring *m, uint32_t code, uint32_t why)
 
 /* --- Frames of the server --------------------------------------------------------- */
 
-/* place is how many rows from the oldest on have a number below r->big; more than
- * were sent: it is none of theirs. */
-static uint32_t place(const struct mooring *m, const struct reader *r)
+/* place is how many of the rows that were sent, from the oldest on, have a number
+ * below r->big; NONE: the oldest has not. */
+OUT_OF_LINE static uint32_t place(const struct mooring *m, const struct reader *r)
 {
-	return (uint32_t)r->big - (uint32_t)m->head_seq;
+	uint64_t rows = r->big - m->head_seq;
+	if ((int64_t)rows < 0)
+		return NONE;
+	return rows < m->sent ? (uint32_t)rows : m->sent;
 }
 
 /* acked is PROTOCOL 6.2. Rows refused with a code from 64 on may be taken later,
@@ -574,9 +577,9 @@ static uint32_t place(const struct mooring *m, const struct reader *r)
  * behind them, and we come back; three times, then they count as refused. */
 static void acked(struct mooring *m, struct reader *r, const uint32_t *is)
 {
-	uint32_t settled = place(m, r);
-	if (settled > m->sent) /* an old one, or more than was sent: no ACK covers that */
-		settled = (int32_t)settled < 0 ? 0 : m->sent;
+	uint32_t settled = place(m, r); /* no ACK covers what was not sent */
+	if (settled == NONE)
+		settled = 0;
 	uint32_t hold = settled, end = (uint32_t)m->head_seq + settled, over = 0, why = 0;
 	if (r->left > 0 && *r->at != 0xc0)
 		for (elements(r); r->left > 0;) {

@@ -114,6 +114,10 @@ static void test_reconnect(void)
 	row(11);
 	settle();
 	assert(mooring_waiting(&t.m) == 1 && t.row_count == 12);
+	FRAME(0x93, 17, 0xcf, 0, 0, 1, 0, 0, 0, 0, 0, 1); /* 2^40: the lower half does not decide */
+	row(12);
+	settle();
+	assert(mooring_waiting(&t.m) == 1 && t.row_count == 13);
 	ack(3, 1); /* an old one */
 	settle();
 	assert(mooring_waiting(&t.m) == 1 && t.m.state == CONNECTED);
