@@ -161,5 +161,5 @@ func TestUnsettledRunFails(t *testing.T) {
 	require.NoError(t, os.WriteFile(tokens, []byte("a,b\n"), 0o600))
 	code, stdout, _ := call(t, "run", "--url", "ws://127.0.0.1:1/v1/stream", "--tokens", tokens, "--for", "100ms", "--settle", "100ms")
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stdout, "not settled: 1 devices wait for acks")
+	require.Contains(t, stdout, "not settled, for want of acks: 1 device\n")
 }

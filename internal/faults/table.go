@@ -70,15 +70,10 @@ func record(row Row) {
 	table.rows = append(table.rows, row)
 }
 
-// scenariosPerCore is how many scenarios play at a time for each core: on two cores
-// six of them leave a quarter of the processors' time idle.
-const scenariosPerCore = 3
-
 // Main runs the tests of a package of scenarios, removes the programs that were
 // built, and with UPDATE_DOCS=1 writes the table of internal/faults into
 // docs/RELIABILITY.md, in which a scenario that failed says so.
 func Main(m *testing.M, leaks ...goleak.Option) {
-	pgtest.AtOnce(scenariosPerCore)
 	code := pgtest.Run(m, leaks...)
 	if err := built.remove(); err != nil {
 		fmt.Fprintf(os.Stderr, "faults: %v\n", err)
