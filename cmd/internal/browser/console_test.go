@@ -78,6 +78,12 @@ func TestConsole(t *testing.T) {
 	tb.until(`/ to .*, a point for 1 s/.test(document.querySelector(".readings [role=status]").textContent)`)
 	tb.click(`.readings [data-live]`)
 	tb.until(`document.querySelector(".readings [role=status]").textContent.includes("as it comes")`)
+	tb.click(`.readings [data-seconds="3600"]`)
+	tb.until(`/The last 60 min, as it comes/.test(document.querySelector(".readings [role=status]").textContent)`)
+	require.Equal(t, "true", eval[string](tb, `document.querySelector(".readings [data-seconds='3600']").getAttribute("aria-pressed")`))
+	tb.click(`.readings [data-seconds="300"]`)
+	tb.until(`document.querySelector(".readings [data-seconds='300']").getAttribute("aria-pressed") === "true"`)
+	tb.until(`document.querySelector(".readings [role=status]").textContent.includes("as it comes")`)
 
 	// Without its server the page says so, what was shown grows old before one's
 	// eyes, and it comes back by itself.

@@ -152,10 +152,12 @@ export function charts({ name, signal, known }) {
     } catch { /* live tells when the server is back */ } finally { busy = false; }
   }
 
-  function look(from, until) {
-    const latest = now();
-    span = until - from;
-    fixed = until >= latest ? null : { from, until };
+  // look shows a stretch of time; one that reaches up to now moves on with it.
+  const look = (from, until) => show(until - from, until >= now() ? null : { from, until });
+
+  function show(lasting, at) {
+    span = lasting;
+    fixed = at;
     step = stepFor(span);
     for (const channel of channels.values()) { channel.read = false; channel.buckets.clear(); channel.sorted = null; }
     load();
@@ -164,12 +166,12 @@ export function charts({ name, signal, known }) {
   section.addEventListener("stretch", ({ detail }) => look(detail.from, detail.until));
   choice.addEventListener("click", ({ target }) => {
     const seconds = Number(target.closest("button")?.dataset.seconds);
-    if (seconds) look(now() - seconds * 1000, now() + 1);
+    if (seconds) show(seconds * 1000, null);
   });
   moves.addEventListener("click", ({ target }) => {
     const { move, live: toLive } = target.closest("button")?.dataset ?? {};
     const { from, until } = stretch();
-    if (toLive) look(now() - span, now() + 1);
+    if (toLive) show(span, null);
     else if (move) look(from + span * move, until + span * move);
   });
 
