@@ -12,9 +12,6 @@ const (
 	// watch is how long a scenario looks whether a program stays away that must do
 	// so for longer: class R's first wait before any WELCOME is 10 s at most.
 	watch = 16 * time.Second
-	// watchWelcomed is the same where WELCOME has said a spread of 1 s: class F's
-	// first wait, the longest of those that would be too short, is 11 s at most.
-	watchWelcomed = 12 * time.Second
 	// backoffPrograms are started together, to see whether they come back together.
 	backoffPrograms = 3
 	// backoffAttempts is what can come within watch: that waits of 2, 4, 8 … s,
@@ -93,8 +90,8 @@ func judgeSpread(stages []*stage) {
 }
 
 // staysAway watches for attempts after then.
-func (s *stage) staysAway(id string, then time.Time, watched time.Duration, required string) {
-	s.until(watched, func() bool {
+func (s *stage) staysAway(id string, then time.Time, required string) {
+	s.until(watch, func() bool {
 		n := len(s.attempts)
 		return n > 0 && s.attempts[n-1].After(then)
 	})
@@ -103,7 +100,7 @@ func (s *stage) staysAway(id string, then time.Time, watched time.Duration, requ
 			s.broken(id, "%s, where it should come back after %s", ended, required)
 			return
 		}
-		s.keptAs(id, "watched for %s of %s", millis(watched), required)
+		s.keptAs(id, "watched for %s of %s", millis(watch), required)
 		return
 	}
 	s.mu.Lock()
@@ -119,7 +116,7 @@ func (s *stage) refused(id, required string) {
 		return
 	}
 	s.pass(300 * time.Millisecond) // a browser may ask twice at once
-	s.staysAway(id, time.Now(), watch, required)
+	s.staysAway(id, time.Now(), required)
 }
 
 func playUnauthorized(s *stage) {
@@ -198,7 +195,7 @@ func (s *stage) closedFor(id string, code wire.CloseCode, required string) {
 	l.ackAll(16)
 	s.pass(200 * time.Millisecond)
 	l.goAway(code)
-	s.staysAway(id, l.endedAt(), watchWelcomed, required)
+	s.staysAway(id, l.endedAt(), required)
 }
 
 // playFaults closes twice with a fault of the sender (PROTOCOL §9.2 F, §9.4).
