@@ -6,7 +6,6 @@
 //	go test ./internal/faults -run FaultServerKilled -v
 //	MOORING_FAULTS_SEED=7 go test ./... -run Fault    # the same choices again
 //	UPDATE_DOCS=1 go test ./internal/faults           # and write docs/RELIABILITY.md
-//	MOORING_FAULTS_FULL=1 go test ./... -run Fault    # every injection as often as there
 //	make soak                                         # all of it mixed, for an hour
 //
 // # A scenario

@@ -22,7 +22,7 @@ func TestFaultServerKilledAtRandom(t *testing.T) {
 		Expect: "a server killed at any moment has acknowledged nothing that is not stored; what it had not acknowledged is sent again and stored once",
 	})
 	load := s.Load(faults.LoadOptions{Devices: 20, Rate: 4000})
-	for range faults.Rounds(20, 50) {
+	for range 50 {
 		load.AwaitAcked(1)
 		pauseAtRandom(s, 300*time.Millisecond)
 		s.Server.Kill()

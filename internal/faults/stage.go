@@ -117,16 +117,6 @@ func Seed(tb testing.TB) uint64 {
 	return number
 }
 
-// Rounds is how often a scenario repeats an injection at moments of chance: usual
-// is enough to see what it guards against fail, full is for MOORING_FAULTS_FULL=1
-// and for the table of docs/RELIABILITY.md.
-func Rounds(usual, full int) int {
-	if os.Getenv("MOORING_FAULTS_FULL") != "" || os.Getenv("UPDATE_DOCS") != "" {
-		return full
-	}
-	return usual
-}
-
 // Program is the path of mooring or fleet, built without the race detector, for
 // commands of the operator.
 func (s *Stage) Program(name string) string {
