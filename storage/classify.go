@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -115,6 +116,18 @@ func classify(err error) failure {
 		return failureRow
 	}
 	return class
+}
+
+// classifyMaking judges an error of making the partitions of a batch: that there
+// is none yet, for a lock or because somebody forbids it, is not a row's fault. Only
+// a time that Postgres can't write down is.
+func classifyMaking(err error) failure {
+	class := classify(err)
+	var pgError *pgconn.PgError
+	if class <= failureOperator || errors.As(err, &pgError) && strings.HasPrefix(pgError.Code, "22") {
+		return class
+	}
+	return failureOperator
 }
 
 // rolledBack says that nothing of the failed attempt can have been committed:

@@ -31,6 +31,19 @@ func TestClassify(t *testing.T) {
 	}
 }
 
+// Nothing but a time that can't be written down is a row's fault when partitions are
+// made.
+func TestClassifyMaking(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]failure{
+		"22008": failureRow, "55P03": failureTransient, "57P01": failureConnection, "42501": failureOperator,
+		"P0001": failureOperator, "23505": failureOperator, "23514": failureOperator, "54000": failureOperator,
+	} {
+		require.Equal(t, want, classifyMaking(fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: code})), code)
+	}
+	require.Equal(t, failureConnection, classifyMaking(io.ErrUnexpectedEOF))
+}
+
 func TestRolledBack(t *testing.T) {
 	t.Parallel()
 	require.True(t, rolledBack(&pgconn.PgError{Code: "23505", SeverityUnlocalized: "ERROR"}))

@@ -53,7 +53,7 @@ type part struct {
 	count int
 	look  look          // what is asked for before the COPY
 	merge bool          // through the temporary table
-	tries int           // at making its partitions
+	tries int           // with all its partitions there a moment ago
 	known map[int32]int // rows found stored, by device; they are not sent any more
 
 	number int64 // in the books
@@ -187,19 +187,18 @@ func (w *writer) writePart(ctx context.Context, p *part, resent []int32, outcome
 			// operator added.
 			class = failureRow
 		case failurePartition:
-			p.tries++
-			if p.tries > partitionTries {
+			if p.tries == partitionTries {
 				class = failureRow
 				break
 			}
 			err = w.makePartitions(ctx, p.rows)
 			if err == nil {
-				if p.tries > 1 { // one that is being detached, perhaps
+				if p.tries++; p.tries > 1 { // one that is being detached, perhaps
 					pause(ctx, backoff(p.tries))
 				}
 				continue
 			}
-			class = classify(err)
+			class = classifyMaking(err)
 		default:
 		}
 		var pgError *pgconn.PgError
