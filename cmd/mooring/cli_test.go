@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"log/slog"
+	"net"
+
 	"os"
 	"path/filepath"
 	"regexp"
@@ -38,6 +40,9 @@ func TestHelp(t *testing.T) {
 
 func TestBadUsage(t *testing.T) {
 	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = taken.Close() })
 	for _, c := range []struct {
 		args []string
 		says string
@@ -57,7 +62,7 @@ func TestBadUsage(t *testing.T) {
 		{[]string{"demo", "--for", "soon"}, "--for"},
 		{[]string{"device", "list", "--database-url", "mysql://x"}, "--database-url must be like"},
 		{[]string{"audit", "--database-url", "postgres://u:secret@host:notaport/x"}, "--database-url must be like"},
-		{[]string{"serve", "--database-url", "postgres://u:secret@host:notaport/x"}, "--database-url must be like"},
+		{[]string{"serve", "--database-url", "postgres://u:secret@host:notaport/x", "--listen", taken.Addr().String()}, "--database-url must be like"},
 	} {
 		got := mooring(t, c.args...)
 		require.Equal(t, exitUsage, got.code, "%v: %s", c.args, got.stderr)

@@ -92,7 +92,11 @@ func (a *App) Start(ctx context.Context) (err error) {
 			err = errors.Join(err, a.unwind(context.WithoutCancel(ctx)))
 		}
 	}()
-	// The address first: a taken port is found before a database is started.
+	// What is wrong in itself before what is so here: a port that is taken. And the
+	// address before the database: that is found before PostgreSQL is started.
+	if a.database, err = a.cfg.configured(); err != nil {
+		return err
+	}
 	listener, err := a.listen(ctx)
 	if err != nil {
 		return err
@@ -131,17 +135,8 @@ func (a *App) listen(ctx context.Context) (net.Listener, error) {
 }
 
 func (a *App) startDatabase(ctx context.Context) error {
-	url, err := a.cfg.databaseURL()
-	if err != nil {
-		return err
-	}
-	if url != "" {
-		database, err := configuredDatabase(url)
-		if err != nil {
-			return err
-		}
-		a.database = database
-		a.logger.Info("using the configured database", "url", Redact(database.URL))
+	if a.database.URL != "" {
+		a.logger.Info("using the configured database", "url", Redact(a.database.URL))
 	} else {
 		cluster, err := embedded.Start(ctx, embedded.Config{
 			DataDir: a.cfg.DataDir, Throwaway: a.cfg.Throwaway, Logger: a.logger,

@@ -56,12 +56,9 @@ func (d Database) Reader(ctx context.Context) (url string, limited bool, err err
 // running server keeps in its data directory; then its error matches
 // embedded.ErrNotRunning if there is none.
 func FindDatabase(location Location) (Database, error) {
-	url, err := location.databaseURL()
-	if err != nil {
-		return Database{}, err
-	}
-	if url != "" {
-		return configuredDatabase(url)
+	configured, err := location.configured()
+	if err != nil || configured.URL != "" {
+		return configured, err
 	}
 	directory := location.DataDir
 	if directory == "" {
@@ -97,8 +94,13 @@ func (l Location) databaseURL() (string, error) {
 	return url, nil
 }
 
-// configuredDatabase refuses what is no URL, since Reader adds parameters to it.
-func configuredDatabase(text string) (Database, error) {
+// configured is the database that is given by its URL, without one if none is. It
+// refuses what is no URL, since Reader adds parameters to it.
+func (l Location) configured() (Database, error) {
+	text, err := l.databaseURL()
+	if err != nil || text == "" {
+		return Database{}, err
+	}
 	if !strings.HasPrefix(text, "postgres://") && !strings.HasPrefix(text, "postgresql://") {
 		return Database{}, ErrDatabaseURL
 	}
