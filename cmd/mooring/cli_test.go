@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-
 	"os"
 	"path/filepath"
 	"regexp"
