@@ -96,10 +96,8 @@ func (s *session) decode(scratch *dataScratch, frame []byte, received int64) boo
 		return false
 	}
 
-	if s.quota != nil {
-		if stored, goOn := s.withinQuota(scratch, frame, &head, received); !stored {
-			return goOn
-		}
+	if stored, goOn := s.withinQuota(scratch, frame); !stored {
+		return goOn
 	}
 	entry, refusal, ended := s.layoutOf(decoder, &head)
 	switch {
@@ -148,6 +146,9 @@ func (s *session) badHead(scratch *dataScratch, frame []byte, err error) bool {
 	}
 	if !s.advance(&scratch.entry, body.Seq, body.N) {
 		return false
+	}
+	if stored, goOn := s.withinQuota(scratch, frame); !stored {
+		return goOn
 	}
 	s.refuse(scratch, frame, body.Reject(), nil)
 	return true

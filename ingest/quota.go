@@ -21,19 +21,28 @@ const (
 )
 
 // quota holds a session to the rates of its device. It is the read goroutine's
-// alone. A frame is judged by what came before it, never by its own size: a
-// device that sends an hour's rows in one frame is within its rate.
+// alone, but for the account, which all sessions of the device share: those that
+// are being replaced go on for a moment. A frame is judged by what came before it,
+// never by its own size: a device that sends an hour's rows in one frame is within
+// its rate.
 type quota struct {
 	rows, bytes door.Rate // 0: no limit
-	debt        debt
-	refusing    bool
-	told        int64 // until when the last THROTTLE holds, by clock
+	told        int64     // until when the last THROTTLE holds, by clock
+	account     *account
+}
+
+// account is what a device owes while it has sessions.
+type account struct {
+	mu       sync.Mutex
+	debt     debt
+	sessions int // that share it; under debtors.mu
 }
 
 // debt is what a device has sent and not paid for.
 type debt struct {
 	rows, bytes door.Bucket
 	since       int64 // when frames were first refused since all was paid, by clock; 0: not
+	refusing    bool  // until half is paid back
 }
 
 func (d *debt) ahead(now int64) time.Duration { return max(d.rows.Ahead(now), d.bytes.Ahead(now)) }
@@ -51,32 +60,35 @@ const (
 // judge takes a frame of so many rows and bytes that came at now, by clock. With
 // quotaThrottle the notice says which gap pays back, and for how long.
 func (q *quota) judge(now int64, rows, bytes int) (verdict, wire.Notice) {
-	owed := q.debt.ahead(now)
+	q.account.mu.Lock()
+	defer q.account.mu.Unlock()
+	debt := &q.account.debt
+	owed := debt.ahead(now)
 	switch {
 	case owed == 0:
-		q.debt.since, q.refusing = 0, false
+		debt.since, debt.refusing = 0, false
 	case owed > 2*door.Burst:
-		q.refusing = true
+		debt.refusing = true
 	case owed < door.Burst:
-		q.refusing = false
+		debt.refusing = false
 	}
-	if q.refusing {
-		if q.debt.since == 0 {
-			q.debt.since = now
+	if debt.refusing {
+		if debt.since == 0 {
+			debt.since = now
 		}
-		if now-q.debt.since > int64(quotaPatience) {
+		if now-debt.since > int64(quotaPatience) {
 			return quotaClose, wire.Notice{}
 		}
 		return quotaRefuse, wire.Notice{}
 	}
 	before := owed
 	if q.rows > 0 {
-		q.debt.rows.Add(now, q.rows, int64(rows))
+		debt.rows.Add(now, q.rows, int64(rows))
 	}
 	if q.bytes > 0 {
-		q.debt.bytes.Add(now, q.bytes, int64(bytes))
+		debt.bytes.Add(now, q.bytes, int64(bytes))
 	}
-	owed = q.debt.ahead(now)
+	owed = debt.ahead(now)
 	if owed <= door.Burst || now < q.told {
 		return quotaKept, wire.Notice{}
 	}
@@ -92,18 +104,21 @@ func (q *quota) judge(now int64, rows, bytes int) (verdict, wire.Notice) {
 	}
 }
 
-// withinQuota holds a frame to the device's quota; false: it is not to be stored,
-// or the session ends.
-func (s *session) withinQuota(scratch *dataScratch, frame []byte, head *wire.DataHead, received int64) (stored, goOn bool) {
-	g := s.gateway
-	switch judgement, notice := s.quota.judge(received, head.N, len(frame)); judgement {
+// withinQuota holds a frame, of which scratch.entry has the rows' numbers, to the
+// device's quota; false: it is not to be stored, or the session ends.
+func (s *session) withinQuota(scratch *dataScratch, frame []byte) (stored, goOn bool) {
+	if s.quota == nil {
+		return true, true
+	}
+	g, e := s.gateway, &scratch.entry
+	switch judgement, notice := s.quota.judge(e.received, int(e.rowsIn), len(frame)); judgement {
 	case quotaThrottle:
 		g.metrics.throttles.Inc()
 		s.enqueue(func(encoder *wire.Encoder) []byte { return encoder.Notice(notice) })
 		s.recordThrottle(notice)
 	case quotaRefuse:
-		g.metrics.quotaRefusals.Add(float64(head.N))
-		s.refuse(scratch, frame, wire.Reject{Seq: head.Seq, N: uint64(head.N), Channel: wire.WholeRow, Code: wire.CodeQuota}, nil)
+		g.metrics.quotaRefusals.Add(float64(e.rowsIn))
+		s.refuse(scratch, frame, wire.Reject{Seq: e.seq, N: e.rowsIn, Channel: wire.WholeRow, Code: wire.CodeQuota}, nil)
 		return false, true
 	case quotaClose:
 		s.shut(closeQuota)
@@ -129,19 +144,22 @@ func (s *session) recordThrottle(notice wire.Notice) {
 	}
 }
 
-// debtors remembers what devices owe between their sessions, so that nobody gets
-// rid of a debt by connecting anew.
+// debtors knows what devices owe: those that have sessions, and, of as many as
+// there is room for, those that have none at the moment. So nobody gets rid of a
+// debt by connecting anew.
 type debtors struct {
 	mu    sync.Mutex
+	open  map[int32]*account // bounded by the number of connections
 	owing *simplelru.LRU[int32, debt]
 }
 
 func newDebtors() *debtors {
 	owing, _ := simplelru.NewLRU[int32, debt](maxDebtors, nil) // the size is positive
-	return &debtors{owing: owing}
+	return &debtors{open: make(map[int32]*account), owing: owing}
 }
 
-// quotaOf is what holds for a session of the device; nil: no limit.
+// quotaOf is what holds for a session of the device, to be given back with owe;
+// nil: no limit.
 func (g *Gateway) quotaOf(device *Device) *quota {
 	rateOf := func(own int32, standard int) door.Rate {
 		switch {
@@ -157,22 +175,34 @@ func (g *Gateway) quotaOf(device *Device) *quota {
 	if q.rows == 0 && q.bytes == 0 {
 		return nil
 	}
-	g.debtors.mu.Lock()
-	defer g.debtors.mu.Unlock()
-	q.debt, _ = g.debtors.owing.Get(device.ID)
+	d := g.debtors
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if q.account = d.open[device.ID]; q.account == nil {
+		q.account = &account{}
+		q.account.debt, _ = d.owing.Get(device.ID)
+		d.open[device.ID] = q.account
+	}
+	q.account.sessions++
 	return q
 }
 
-// owe keeps what the device owes at a session's end.
+// owe ends a session's share of its device's account, and keeps what is owed when
+// it was the last.
 func (g *Gateway) owe(device int32, q *quota) {
 	if q == nil {
 		return
 	}
-	g.debtors.mu.Lock()
-	defer g.debtors.mu.Unlock()
-	if q.debt.ahead(g.clock.now()) > 0 {
-		g.debtors.owing.Add(device, q.debt)
+	d := g.debtors
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if q.account.sessions--; q.account.sessions > 0 {
+		return
+	}
+	delete(d.open, device)
+	if q.account.debt.ahead(g.clock.now()) > 0 { // nobody else has it any more
+		d.owing.Add(device, q.account.debt)
 	} else {
-		g.debtors.owing.Remove(device)
+		d.owing.Remove(device)
 	}
 }

@@ -15,12 +15,12 @@ const second = int64(time.Second)
 // A device at its rate hears nothing, for ever, also with one large frame an hour.
 func TestQuotaOfAnHonestDevice(t *testing.T) {
 	t.Parallel()
-	q := &quota{rows: 10, bytes: 1000}
+	q := &quota{rows: 10, bytes: 1000, account: &account{}}
 	for at := second; at < 10_000*second; at += second {
 		v, _ := q.judge(at, 10, 1000)
 		require.Equal(t, quotaKept, v)
 	}
-	q = &quota{rows: 1}
+	q = &quota{rows: 1, account: &account{}}
 	for hour := int64(1); hour < 10; hour++ {
 		v, _ := q.judge(hour*3601*second, 3600, 50_000)
 		require.NotEqual(t, quotaRefuse, v)
@@ -30,7 +30,7 @@ func TestQuotaOfAnHonestDevice(t *testing.T) {
 // Beyond its rate: first nothing, then it is told, then refused, then closed.
 func TestQuotaStages(t *testing.T) {
 	t.Parallel()
-	q := &quota{rows: 10}
+	q := &quota{rows: 10, account: &account{}}
 	var order []verdict
 	last := verdict(-1)
 	for at := second; at < 100*second; at += second / 10 { // 50 rows a second
@@ -57,7 +57,7 @@ func TestQuotaStages(t *testing.T) {
 // A device that does what THROTTLE says gets out of debt and is never refused.
 func TestQuotaOfADeviceThatListens(t *testing.T) {
 	t.Parallel()
-	q := &quota{rows: 10}
+	q := &quota{rows: 10, account: &account{}}
 	gap, until := second/10, int64(0)
 	for at := second; at < 1000*second; {
 		v, notice := q.judge(at, 5, 100)
@@ -74,7 +74,7 @@ func TestQuotaOfADeviceThatListens(t *testing.T) {
 
 func TestQuotaStopsRefusingWhenPaid(t *testing.T) {
 	t.Parallel()
-	q := &quota{bytes: 100}
+	q := &quota{bytes: 100, account: &account{}}
 	at := second
 	v := quotaKept
 	for ; v != quotaRefuse; at += second / 100 {
@@ -83,7 +83,7 @@ func TestQuotaStopsRefusingWhenPaid(t *testing.T) {
 	paid := at + int64(2*door.Burst) + 2*second
 	v, _ = q.judge(paid, 1, 100)
 	require.Equal(t, quotaKept, v)
-	require.Zero(t, q.debt.since)
+	require.Zero(t, q.account.debt.since)
 }
 
 func TestQuotaOverASocket(t *testing.T) {
@@ -153,4 +153,58 @@ func TestQuotaClosesInTheEnd(t *testing.T) {
 		free.ackUpTo(n*100 + 100)
 	}
 	require.Len(t, sv.store.stored(2), 2000)
+}
+
+// A connection beside the first one, which it replaces, is no second quota: neither
+// before the first has ended, nor afterwards. Nor is one that ends while another is
+// open the end of what is owed.
+func TestQuotaIsTheDevicesOverAllItsConnections(t *testing.T) {
+	t.Parallel()
+	cfg := quick()
+	cfg.RowRate = 10
+	store := newFakeStore()
+	sv := serve(t, cfg, store)
+	d := sv.join(t, 1)
+	for n := range uint64(3) { // 30 s' worth
+		d.data(n*100, 100)
+		if n == 1 {
+			require.Equal(t, wire.NoticeThrottle, d.notice().Kind)
+		}
+		d.ackUpTo(n*100 + 100)
+	}
+	for n := range uint64(3) {
+		next := sv.join(t, 1) // the one before is still open
+		next.data(1000*(n+1), 100)
+		ack := next.ackUpTo(1000*(n+1) + 100)
+		require.NotEmpty(t, ack.Rejects, "connection %d", n)
+		require.Equal(t, wire.CodeQuota, ack.Rejects[0].Code)
+		d.closesWith(wire.CloseReplaced, true)
+		d = next
+	}
+	require.Len(t, store.stored(1), 300)
+	d.conn.Close()
+	eventually(t, func() bool { return len(sv.registry.endings()) == 4 }, "gone")
+	sv.gateway.debtors.mu.Lock()
+	defer sv.gateway.debtors.mu.Unlock()
+	require.Empty(t, sv.gateway.debtors.open)
+	require.True(t, sv.gateway.debtors.owing.Contains(1))
+}
+
+// A frame that is refused for its body counts as much as any other: what limits
+// bytes must not have a way around it.
+func TestQuotaCountsFramesThatAreRefused(t *testing.T) {
+	t.Parallel()
+	cfg := quick()
+	cfg.ByteRate = 10
+	sv := serve(t, cfg, newFakeStore())
+	d := sv.join(t, 1)
+	broken := func(seq uint64) []byte { // step is a string
+		frame := []byte{0x96, 3, 0xcd, byte(seq >> 8), byte(seq), 1, 0xc0, 0, 0xd9, 200}
+		return append(frame, make([]byte, 200)...)
+	}
+	d.send(broken(0)) // 20 s' worth
+	require.Equal(t, wire.NoticeThrottle, d.notice().Kind)
+	require.Equal(t, wire.CodeMalformed, d.ackUpTo(1).Rejects[0].Code)
+	d.send(broken(1))
+	require.Equal(t, wire.CodeQuota, d.ackUpTo(2).Rejects[0].Code)
 }

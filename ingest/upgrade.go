@@ -122,6 +122,7 @@ func (g *Gateway) begin(socket *gws.Conn, raw *link, guest *guest) bool {
 		_ = raw.SetWriteDeadline(time.Now().Add(g.cfg.CloseTimeout))
 		_ = raw.send(appendClose(nil, closeDrain))
 		_ = raw.Conn.Close()
+		g.owe(device.ID, s.quota)
 		g.metrics.refusals.WithLabelValues("stopping").Inc()
 		return false
 	}
