@@ -15,6 +15,7 @@ import (
 
 	"mooring/cmd/internal/app"
 	"mooring/cmd/internal/fleet"
+	"mooring/cmd/internal/terminal"
 )
 
 const description = `Fleet simulates devices that measure, break and come back, and judges what became of their rows.
@@ -94,13 +95,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		fmt.Fprintln(stderr, "fleet:", err) // a fault of the program
 		return exitFailed
 	}
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
-	parsed, err := parser.Parse(joinNegative(args))
+	parsed, err := parser.Parse(joinNegative(terminal.Habits(args)))
 	if err != nil {
-		fmt.Fprintln(stderr, "fleet:", err)
-		fmt.Fprintln(stderr, "Try: fleet --help")
+		fmt.Fprintln(stderr, "fleet:", terminal.UsageFault(err))
+		if failure, ok := errors.AsType[*kong.ParseError](err); ok && failure.Context != nil {
+			fmt.Fprintf(stderr, "Try: %s --help\n", terminal.HelpFor(failure.Context))
+		}
 		return exitUsage
 	}
 	ctx, release := catchSignals(ctx)

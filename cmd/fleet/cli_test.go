@@ -31,7 +31,7 @@ func call(t *testing.T, args ...string) (code int, stdout, stderr string) {
 
 func TestHelpAndUsage(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{nil, {"--help"}, {"run", "--help"}, {"verify", "--help"}, {"replay", "--help"}, {"conform", "--help"}, {"probe", "--help"}} {
+	for _, args := range [][]string{nil, {"--help"}, {"run", "--help"}, {"verify", "--help"}, {"replay", "--help"}, {"conform", "--help"}, {"probe", "--help"}, {"help"}, {"help", "run"}} {
 		code, stdout, _ := call(t, args...)
 		require.Equal(t, exitDone, code)
 		require.Contains(t, stdout, "Usage: fleet")
@@ -48,6 +48,7 @@ func TestHelpAndUsage(t *testing.T) {
 		"--backoff-scale: negative": {"run", "--tokens", tokens, "--backoff-scale", "-1"},
 		"--rows: not within":        {"run", "--tokens", tokens, "--rows", "-1"},
 		"--devices 2:":              {"run", "--tokens", tokens, "--devices", "2"},
+		"Try: fleet run --help":     {"run"},
 		"--force overwrites it":     {"run", "--tokens", tokens, "--ledger", ledger},
 	} {
 		code, _, stderr := call(t, args...)

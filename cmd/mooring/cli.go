@@ -104,8 +104,12 @@ type helpShown struct{ code int }
 // the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
 	defer func() {
-		if shown, ok := recover().(helpShown); ok {
-			code = shown.code
+		switch fault := recover().(type) {
+		case nil:
+		case helpShown:
+			code = fault.code
+		default:
+			panic(fault)
 		}
 	}()
 	var line commandLine
@@ -114,14 +118,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		fmt.Fprintln(stderr, "mooring:", err) // a fault of the program
 		return exitFailed
 	}
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
-	parsed, err := parser.Parse(args)
+	parsed, err := parser.Parse(terminal.Habits(args))
 	if err != nil {
-		fmt.Fprintln(stderr, "mooring:", err)
+		fmt.Fprintln(stderr, "mooring:", terminal.UsageFault(err))
 		if failure, ok := errors.AsType[*kong.ParseError](err); ok && failure.Context != nil {
-			fmt.Fprintf(stderr, "Try: %s --help\n", helpFor(failure.Context))
+			fmt.Fprintf(stderr, "Try: %s --help\n", terminal.HelpFor(failure.Context))
 		}
 		return exitUsage
 	}
@@ -153,20 +154,6 @@ func newParser(line *commandLine, stdout, stderr io.Writer) (*kong.Kong, error) 
 			{Key: "Live", Title: "Live:"},
 		}),
 	)
-}
-
-// helpFor is the command to ask for help after a failed parse.
-func helpFor(parsed *kong.Context) string {
-	name := "mooring"
-	if selected := parsed.Selected(); selected != nil {
-		return selected.FullPath()
-	}
-	for _, step := range parsed.Path {
-		if step.Command != nil {
-			name = step.Command.FullPath()
-		}
-	}
-	return name
 }
 
 // program is how to call this program, for advice: by its name, or the way it

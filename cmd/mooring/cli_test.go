@@ -18,7 +18,7 @@ import (
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"--help"}, {}, {"serve", "--help"}, {"device", "add", "--help"}, {"demo", "--help"}, {"dsn", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {}, {"serve", "--help"}, {"device", "add", "--help"}, {"demo", "--help"}, {"dsn", "--help"}, {"help"}, {"help", "device", "add"}} {
 		shown := mooring(t, args...)
 		require.Equal(t, exitDone, shown.code, "%v: %s", args, shown.stderr)
 		require.Empty(t, shown.stderr)
@@ -47,6 +47,8 @@ func TestBadUsage(t *testing.T) {
 		says string
 	}{
 		{[]string{"devic"}, `did you mean "device"`},
+		{[]string{"serve", "--listen"}, "--listen needs a value\nTry: mooring serve --help"},
+		{[]string{"help", "devic"}, `did you mean "device"`},
 		{[]string{"serve", "--lisen", ":1"}, `did you mean "--listen"`},
 		{[]string{"serve", "--window", "many"}, "--window"},
 		{[]string{"serve", "--window", "5000"}, "--window must be 1 to 1024, not 5000"},

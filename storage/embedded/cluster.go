@@ -56,7 +56,7 @@ func pathsIn(dataDir string) paths {
 // bounds the start alone; Stop ends the cluster.
 //
 // Errors that can be matched: *InUseError, *VersionError, *NotInstalledError,
-// *AccessError, *StartError, ErrUnsupported.
+// *AccessError, *ForeignError, *StartError, ErrUnsupported.
 func Start(ctx context.Context, config Config) (cluster *Cluster, err error) {
 	config, err = config.withDefaults()
 	if err != nil {
@@ -98,6 +98,9 @@ func (c *Cluster) occupy(ctx context.Context) error {
 		return err
 	}
 	c.paths = pathsIn(directory)
+	if err := checkContents(directory); err != nil {
+		return err
+	}
 	if c.lock, err = lockDataDir(c.paths.lock); err != nil {
 		return err
 	}
@@ -124,7 +127,15 @@ func (c *Cluster) openDataDir(directory string) error {
 		blocked.Advice = dataDirAdvice(blocked.Directory)
 		return blocked
 	}
-	// Ours to open; passing through is enough, listing is not needed.
+	// Ours to open if all that is in it is ours too; passing through is enough,
+	// listing is not needed.
+	foreign, err := foreignEntries(directory)
+	if err != nil {
+		return err
+	}
+	if len(foreign) > 0 {
+		return &ForeignError{DataDir: directory, Entries: foreign, Closed: c.account.name}
+	}
 	if err := os.Chmod(directory, 0o711); err != nil { //nolint:gosec // the files in it are 0600, the cluster 0700
 		return fmt.Errorf("let user %s pass through the data directory: %w", c.account.name, err)
 	}

@@ -3,6 +3,7 @@ package embedded
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 )
 
@@ -32,6 +33,28 @@ func (e *InUseError) Error() string {
 		who = fmt.Sprintf("the Mooring server with process id %d", e.PID)
 	}
 	return fmt.Sprintf("data directory %s is in use by %s: stop it, or choose another data directory", e.DataDir, who)
+}
+
+// ForeignError says that a data directory holds what no Mooring server put
+// there. Nothing was changed.
+type ForeignError struct {
+	DataDir string
+	Entries []string // names of what is not ours
+	Closed  string   // if a cluster is there, and the directory is closed to the account that runs Postgres: that account
+}
+
+func (e *ForeignError) Error() string {
+	const most = 3
+	names := strings.Join(e.Entries[:min(most, len(e.Entries))], ", ")
+	if more := len(e.Entries) - most; more > 0 {
+		names += fmt.Sprintf(" and %d more", more)
+	}
+	if e.Closed != "" {
+		return fmt.Sprintf("user %s, which runs Postgres because Postgres refuses to run as root, can't enter data directory %s, and it is not opened to others because it holds more than Mooring's: %s. Nothing was changed. Move that elsewhere, or open it yourself: chmod o+x %s",
+			e.Closed, e.DataDir, names, e.DataDir)
+	}
+	return fmt.Sprintf("data directory %s holds what is not Mooring's (%s). Nothing was changed. Choose a directory that is empty or does not exist yet, for example %s",
+		e.DataDir, names, filepath.Join(e.DataDir, "mooring"))
 }
 
 // VersionError says that the cluster was made by a PostgreSQL that is not here.
