@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -228,4 +229,33 @@ func TestAckStaysWithinWhatTheDeviceTakes(t *testing.T) {
 	require.Equal(t, uint64(200), ack.Rejected)
 	require.NotEmpty(t, ack.Rejects)
 	require.Less(t, len(ack.Rejects), 32)
+}
+
+// What a flusher leaves behind, a deadline that passes some time, keeps no later ack
+// from being sent at once, without a flusher.
+func TestAPastDeadlineOfAFlusher(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	peer, err := net.Dial("tcp", listener.Addr().String())
+	require.NoError(t, err)
+	defer peer.Close()
+	conn, err := listener.Accept()
+	require.NoError(t, err)
+	defer conn.Close()
+	l := newLink(conn, nil, newClock())
+	if l.raw == nil {
+		t.Skip("sockets can't be written to without waiting here")
+	}
+	require.NoError(t, l.SetWriteDeadline(time.Now().Add(-time.Second)))
+	post := letters.Get().(*letter)
+	post.bytes = append(post.bytes[:0], "an ack"...)
+	require.Equal(t, 6, l.sendNow(post))
+	require.Equal(t, 6, l.sendNow(post))
+	got := make([]byte, 12)
+	require.NoError(t, peer.SetReadDeadline(time.Now().Add(patience)))
+	_, err = io.ReadFull(peer, got)
+	require.NoError(t, err)
+	require.Equal(t, "an ackan ack", string(got))
 }

@@ -221,7 +221,12 @@ func (l *link) send(p []byte) error {
 func (l *link) sendNow(letter *letter) (sent int) {
 	l.sent.Store(l.clock.now())
 	letter.sent = 0
-	_ = l.raw.Write(letter.post)
+	if errors.Is(l.raw.Write(letter.post), os.ErrDeadlineExceeded) {
+		// The last flusher's, long past. It would keep every later letter from
+		// being written without a flusher of its own.
+		_ = l.SetWriteDeadline(time.Time{})
+		_ = l.raw.Write(letter.post)
+	}
 	return letter.sent
 }
 
