@@ -116,7 +116,9 @@ func (g *Gateway) newDecoder() *wire.Decoder { return wire.NewDecoder(wire.Limit
 // of ctx reach the store and the logs; its end does nothing: only Stop stops,
 // because only Stop drains.
 func (g *Gateway) Start(ctx context.Context) error {
-	if !g.state.CompareAndSwap(stateNew, stateRunning) {
+	g.gate.Lock()
+	defer g.gate.Unlock()
+	if g.state.Load() != stateNew {
 		return errors.New("ingest: the gateway was started before")
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -126,6 +128,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 		g.writers.Go(func() { sh.run(g.writes) })
 	}
 	g.timersDone.Go(g.timers)
+	g.state.Store(stateRunning) // last: handshakes may be waiting for it
 	return nil
 }
 
