@@ -6,7 +6,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"path"
 	"time"
@@ -146,9 +145,6 @@ func Pending(ctx context.Context, url string) (int, error) {
 	}
 	return pending, nil
 }
-
-// Files returns the embedded SQL, for programs that apply it by other means.
-func Files() fs.FS { return files }
 
 func newProvider(db *sql.DB) (*goose.Provider, error) {
 	locker, err := lock.NewPostgresSessionLocker(

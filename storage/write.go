@@ -6,21 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-const (
-	backoffStart = 20 * time.Millisecond
-	backoffLimit = 2 * time.Second // Postgres is back: seen within two seconds
-	// While a batch can't be written this is said so often.
-	complainEvery = 10 * time.Second
-	// So often a batch may lack a partition before its times are held to be
-	// impossible. Each time all partitions it needs were there a moment ago.
-	partitionTries = 5
-)
+// partitionTries is how often a batch may lack a partition before its times are held
+// to be impossible. Each time all partitions it needs were there a moment ago.
+const partitionTries = 5
 
 // errClosed is returned by Write after Close.
 var errClosed = errors.New("storage: the store is closed")
@@ -326,67 +319,6 @@ func (w *writer) countMerged(p *part, inserted map[int32]int, took time.Duration
 	m.duplicates.Add(float64(p.count - w.countKnown(p, outcome) - stored))
 	m.rows.WithLabelValues(pathConflict).Add(float64(stored))
 	m.committed(pathConflict, p.count, took)
-}
-
-// wait follows a failure that is not the rows': it tells people, drops a
-// connection that is of no use, and pauses. It returns early when ctx ends.
-func (w *writer) wait(ctx context.Context, class failure, err error, p *part) {
-	if ctx.Err() != nil {
-		w.store.contacts.rest(w.number)
-		w.disconnect(ctx)
-		return
-	}
-	w.store.metrics.retries.WithLabelValues(class.String()).Inc()
-	now := time.Now()
-	if w.failing.IsZero() {
-		w.failing = now
-	}
-	if now.Sub(w.complained) >= complainEvery {
-		w.complained = now
-		level := slog.LevelWarn
-		if class == failureOperator {
-			level = slog.LevelError
-		}
-		w.logger.Log(ctx, level, "rows wait: Postgres does not take them",
-			"class", class.String(), "error", err, "rows", p.count, "since", w.failing, "tries", w.failures+1)
-	}
-	// A connection that failed, or led to a server that can't take rows, is
-	// made anew: behind the address there may be another server by now.
-	if class == failureConnection || class == failureOperator {
-		w.store.contacts.fail(w.number)
-		w.disconnect(ctx)
-	}
-	pause(ctx, backoff(w.failures))
-	w.failures++
-}
-
-// recovered follows a success.
-func (w *writer) recovered() {
-	w.store.contacts.succeed(w.number)
-	w.forget()
-	if w.failing.IsZero() {
-		return
-	}
-	if !w.complained.IsZero() {
-		w.logger.Info("Postgres takes rows again", "after", time.Since(w.failing).Round(time.Millisecond), "tries", w.failures+1)
-	}
-	w.failing, w.complained, w.failures = time.Time{}, time.Time{}, 0
-}
-
-// backoff is how long to wait after so many failures in a row: half of a
-// doubling time, and up to as much again at random.
-func backoff(failures int) time.Duration {
-	limit := min(backoffStart<<min(failures, 10), backoffLimit)
-	return limit/2 + rand.N(limit/2) //nolint:gosec // spreading retries needs no secrecy
-}
-
-func pause(ctx context.Context, duration time.Duration) {
-	timer := time.NewTimer(duration)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
 
 // take waits for the writer to be free.

@@ -43,9 +43,6 @@ func StartProgram(tb testing.TB, cmd *exec.Cmd) *Program {
 // Signal sends a signal and does not wait.
 func (p *Program) Signal(signal syscall.Signal) { p.process.signal(signal) }
 
-// Alive reports whether it runs.
-func (p *Program) Alive() bool { return p.process.alive() }
-
 // Wait waits for its end and returns how it ended and what it said.
 func (p *Program) Wait() (ended string, code int, output string) {
 	p.tb.Helper()

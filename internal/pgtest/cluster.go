@@ -74,9 +74,6 @@ func (p *Postgres) Stop(tb testing.TB) { tb.Helper(); p.halt(tb, syscall.SIGINT)
 // its clients, and keeps it down until Start, which recovers.
 func (p *Postgres) StopImmediately(tb testing.TB) { tb.Helper(); p.halt(tb, syscall.SIGQUIT) }
 
-// PID is the process id of Postgres' main process. It changes with every start.
-func (p *Postgres) PID() int { return p.cluster.Info().PID }
-
 // Info tells where the cluster is and what runs it.
 func (p *Postgres) Info() embedded.Info { return p.cluster.Info() }
 
