@@ -74,6 +74,16 @@ func (a *Admin) changeCertificate(ctx context.Context, what, name, serial, state
 // 0: no limit.
 type Quota struct{ Rows, Bytes *int32 }
 
+// Quota is the quota of a device.
+func (a *Admin) Quota(ctx context.Context, name string) (quota Quota, err error) {
+	err = a.pool.QueryRow(ctx, `SELECT rows_per_second, bytes_per_second FROM mooring.devices WHERE name = $1`, name).
+		Scan(&quota.Rows, &quota.Bytes)
+	if err != nil {
+		return Quota{}, explain("look up the quota of", name, err)
+	}
+	return quota, nil
+}
+
 // SetQuota changes what a device may send, from its next connection on. A field
 // below 0 is refused with a *FieldError.
 func (a *Admin) SetQuota(ctx context.Context, name string, quota Quota) error {

@@ -51,7 +51,7 @@ func deviceError(err error) error {
 	case errors.Is(err, devices.ErrNotFound):
 		return &codedError{exitNoDevice, fmt.Errorf("%w.\nmooring device list shows those there are", trimDot(err))}
 	case errors.Is(err, devices.ErrExists):
-		return &codedError{exitExists, err}
+		return &codedError{exitExists, fmt.Errorf("%w.\nFor a new token: mooring device rotate", trimDot(err))}
 	case errors.Is(err, devices.ErrHasReadings):
 		return fmt.Errorf("%w.\nKeep the device out with: mooring device disable; or delete its readings too, for good, with: --purge", trimDot(err))
 	case strings.Contains(err.Error(), "SQLSTATE 42P01"), strings.Contains(err.Error(), "SQLSTATE 3F000"):

@@ -38,20 +38,31 @@ type deviceQuotaCommand struct {
 	Name string `arg:"" help:"Name of the device."`
 	app.Location
 
-	Rows  quotaValue `default:"default" placeholder:"N" help:"Rows a second; none: no limit; default: as --device-rows of the server says."`
-	Bytes quotaValue `default:"default" placeholder:"SIZE" help:"Bytes of DATA frames a second, as 10KiB; none: no limit; default: as --device-bytes of the server says."`
+	Rows  quotaValue `placeholder:"N" help:"Rows a second; none: no limit; default: as --device-rows of the server says."`
+	Bytes quotaValue `placeholder:"SIZE" help:"Bytes of DATA frames a second, as 10KiB; none: no limit; default: as --device-bytes of the server says."`
 	JSON  bool       `name:"json" help:"As JSON."`
 }
 
+// Help says what happens to a limit that is not given.
+func (deviceQuotaCommand) Help() string {
+	return `  mooring device quota boiler-7                     shows it
+  mooring device quota boiler-7 --rows 10           changes the rows; the bytes stay as they are
+
+A change holds from the device's next connection on.`
+}
+
 // quotaValue is a number, or none, or the server's default.
-type quotaValue struct{ value *int32 }
+type quotaValue struct {
+	given bool
+	value *int32 // as in devices.Quota
+}
 
 // UnmarshalText reads 100, 10KiB, none or default.
 func (q *quotaValue) UnmarshalText(text []byte) error {
+	q.given, q.value = true, nil
 	zero := int32(0)
 	switch string(text) {
 	case "default":
-		q.value = nil
 		return nil
 	case "none":
 		q.value = &zero
@@ -66,12 +77,46 @@ func (q *quotaValue) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Run changes the quota.
+// quotaWord is a limit as the flags take it.
+func quotaWord(value *int32) string {
+	switch {
+	case value == nil:
+		return "default"
+	case *value == 0:
+		return "none"
+	default:
+		return strconv.Itoa(int(*value))
+	}
+}
+
+// Run shows the quota, or changes what is given of it.
 func (d *deviceQuotaCommand) Run(ctx context.Context, out *console) error {
 	return withAdmin(ctx, d.Location, func(admin *devices.Admin) error {
-		if err := admin.SetQuota(ctx, d.Name, devices.Quota{Rows: d.Rows.value, Bytes: d.Bytes.value}); err != nil {
+		quota, err := admin.Quota(ctx, d.Name)
+		if err != nil {
 			return err
 		}
-		return out.changed(d.JSON, d.Name, "quota changed", "The quota of %s holds from its next connection on.")
+		state, when := "quota", ""
+		if d.Rows.given || d.Bytes.given {
+			if d.Rows.given {
+				quota.Rows = d.Rows.value
+			}
+			if d.Bytes.given {
+				quota.Bytes = d.Bytes.value
+			}
+			if err := admin.SetQuota(ctx, d.Name, quota); err != nil {
+				return err
+			}
+			state, when = "quota changed", " It holds from the device's next connection on."
+		}
+		rows, bytes := quotaWord(quota.Rows), quotaWord(quota.Bytes)
+		if d.JSON {
+			return out.printJSON(map[string]string{"name": d.Name, "state": state, "rows": rows, "bytes": bytes})
+		}
+		fmt.Fprintf(out.stdout, "The quota of %s, a second: rows %s, bytes %s.%s\n", d.Name, rows, bytes, when)
+		if quota.Rows == nil || quota.Bytes == nil {
+			fmt.Fprintln(out.stdout, "default: as --device-rows and --device-bytes of the server say.")
+		}
+		return nil
 	})
 }

@@ -28,7 +28,7 @@ func (h *healthcheckCommand) Run(ctx context.Context, out *console) error {
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return err
+		return fmt.Errorf("no answer: %w.\nIf the server listens elsewhere, say where: --url", trimDot(err))
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 4096))

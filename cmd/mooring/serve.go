@@ -123,7 +123,9 @@ func (s *serveCommand) welcome(w io.Writer, server *app.App) {
 		fmt.Fprintf(w, "\n  Data      %s\n", app.Redact(database.URL))
 	}
 	fmt.Fprintf(w, "  Devices   %s\n", style.Bold(server.URL()))
+	fmt.Fprintf(w, "  Console   %s\n", server.ConsoleURL())
 	fmt.Fprintf(w, "  Next      %s device add boiler-7%s\n", program(), where)
+	fmt.Fprintf(w, "            %s user add me --role admin%s      (logs in to the console)\n", program(), where)
 	fmt.Fprintf(w, "            psql \"$(%s dsn%s)\" -c 'TABLE latest'\n", program(), where)
 	fmt.Fprintf(w, "  Stop      Ctrl-C, in good order; twice: at once\n\n")
 }

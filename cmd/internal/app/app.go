@@ -327,11 +327,14 @@ func (a *App) URL() string {
 	return scheme + "://" + reachable(a.address) + streamPath
 }
 
+// ConsoleURL is the address of the console for a browser on this machine.
+func (a *App) ConsoleURL() string { return ServerURL(a.address, a.cfg.TLSCert != "") }
+
 // ConsoleLink is the address that opens the console and logs in with a secret of
 // devices.Admin.NewLink. The secret stands behind #, which browsers send to
 // nobody: no log of a server or proxy has it.
 func (a *App) ConsoleLink(secret string) string {
-	return page.Link(ServerURL(a.address, a.cfg.TLSCert != ""), secret)
+	return page.Link(a.ConsoleURL(), secret)
 }
 
 // ServerURL is the address for browsers on this machine of a server that listens on
