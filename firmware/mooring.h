@@ -7,7 +7,8 @@
  *
  * Nothing here is safe for use from interrupts or several threads at once: call
  * it all from one task. Callbacks must not call back into the client, but for
- * mooring_result() and mooring_append(), which a command may call.
+ * mooring_result() and mooring_append(), which a command may call, and
+ * mooring_retry_after(), which is for open.
  *
  * Apache License 2.0.
  */
@@ -144,8 +145,9 @@ struct mooring_config {
 	 * open: 1 open, 0 ask again, negative: failed, -1 or minus the HTTP status.
 	 * send: bytes taken, 0 not now, negative: broken. With messages, all or 0.
 	 * recv: bytes, 0 nothing there, negative: closed, -1 or minus the close code.
-	 *       With messages, one whole message, which fits or else is -1009.
-	 * close: code is for transports that speak WebSocket themselves. */
+	 *       With messages, one whole binary message that fits; at any other the
+	 *       transport closes with 1009, or 4204 for a text, and gives -4001.
+	 * close: code is for transports that speak WebSocket themselves; 0: just end. */
 	void *context; /* first argument of everything below */
 	int (*open)(void *context);
 	int (*send)(void *context, const uint8_t *bytes, size_t length);
@@ -263,6 +265,14 @@ void mooring_set_time(struct mooring *m, uint64_t time);
 
 /* Answers a command that was MOORING_ACCEPTED. False: try again after a poll. */
 bool mooring_result(struct mooring *m, uint64_t id, uint8_t status);
+
+/* For the open of a transport that speaks WebSocket itself, before it fails: the
+ * server's Retry-After, in seconds, of which no more than a day is believed. */
+static inline void mooring_retry_after(struct mooring *m, uint32_t seconds)
+{
+	m->asked.slot_min = (seconds < 86400 ? seconds : 86400) * 1000;
+	m->asked.slot = m->spread * 1000u; /* PROTOCOL 9.2 */
+}
 
 /* Takes leave of the server and stays away, until mooring_start(). Rows stay. */
 void mooring_stop(struct mooring *m);

@@ -589,6 +589,33 @@ static void test_messages(void)
 	assert(t.m.state == IDLE);
 }
 
+/* A transport that speaks WebSocket itself tells of Retry-After (PROTOCOL 9.2). */
+static uint32_t said;
+static int refused_open(void *c)
+{
+	(void)c;
+	mooring_retry_after(&t.m, said);
+	return -502;
+}
+
+static void test_retry_after(void)
+{
+	uint64_t sum = 0;
+	for (int i = 0; i < 200; i++) {
+		begin_test(1024);
+		t.seed = 77u + (uint32_t)i * 2654435761u;
+		config.messages = true;
+		config.open = refused_open;
+		said = i < 199 ? 12 : UINT32_MAX;
+		mooring_poll(&t.m, t.tick);
+		assert(t.m.ended == 502 && t.m.state == IDLE);
+		uint32_t wait = t.m.wake - t.m.now, least = i < 199 ? 12000 : 86400000;
+		assert(wait >= least && wait < least + 5000);
+		sum += wait - least;
+	}
+	assert(sum / 200 > 1500 && sum / 200 < 3500); /* at random */
+}
+
 /* The figures of README.md: rows in 4 KiB of ring. */
 static void test_capacity(void)
 {
@@ -690,6 +717,7 @@ int main(void)
 	test_mirror();
 	test_linger();
 	test_messages();
+	test_retry_after();
 	test_capacity();
 	for (uint32_t seed = 1; seed <= 200; seed++)
 		test_anything(seed);
