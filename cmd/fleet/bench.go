@@ -22,7 +22,7 @@ type benchCommand struct {
 	IdleFor       time.Duration `default:"15s" placeholder:"TIME" group:"Size" help:"How long idle connections are watched (${default})."`
 	Growth        []int         `sep:"," placeholder:"N,…" group:"Size" help:"Numbers of devices of growth, rising (default: 100,10000,100000)."`
 	TurnFrames    int           `default:"16" placeholder:"N" group:"Size" help:"Frames that a device of the larger fleets of growth sends when it is its turn (${default})."`
-	GrowthWarm    time.Duration `default:"10s" placeholder:"TIME" group:"Size" help:"How long the larger fleets of growth send before they are measured (${default})."`
+	GrowthWarm    time.Duration `default:"10s" placeholder:"TIME" group:"Size" help:"How long each fleet of growth sends before it is measured (${default})."`
 	PerServer     int           `placeholder:"N" group:"Size" help:"Connections of the larger fleets of growth that one server takes; with more devices there are more servers (default: what the limit of open files allows)."`
 	StoredRows    int           `default:"50000000" placeholder:"N" group:"Size" help:"Rows that growth stores beforehand, some 10 GB; 0: leave that out (${default})."`
 	StorageRows   int           `default:"1000000" placeholder:"N" group:"Size" help:"Rows that storage writes for each size (${default})."`

@@ -48,6 +48,7 @@ type bench struct {
 	probe   *storage.Probe
 	fleet   []devices.Added
 	layouts map[int]int32 // by number of channels, the store's number
+	warm    time.Duration // how long a load runs before it is measured
 }
 
 // generatorGarbage is the GOGC of the generator.
@@ -62,7 +63,7 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 	// The generator shares the cores with what it measures.
 	defer debug.SetGCPercent(debug.SetGCPercent(generatorGarbage))
 	cfg.OnProgress("PostgreSQL starts")
-	b := &bench{cfg: cfg, layouts: make(map[int]int32)}
+	b := &bench{cfg: cfg, layouts: make(map[int]int32), warm: min(warmUp, cfg.For/3)}
 	if b.cluster, err = embedded.Start(ctx, embedded.Config{
 		DataDir: cfg.Directory, Throwaway: true, Settings: settingsOf(cfg.Settings),
 		Logger: slog.New(slog.NewTextHandler(cfg.Errors, &slog.HandlerOptions{Level: slog.LevelWarn})),

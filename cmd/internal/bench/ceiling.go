@@ -85,7 +85,7 @@ func (b *bench) ceilingOfBursts(ctx context.Context, s shape, devices, batch, bu
 	if err := sleep(ctx, 2*warmUp); err != nil {
 		return l, err
 	}
-	if _, _, err := b.copyFor(ctx, s, devices, batch, burst, connections, min(warmUp, b.cfg.For/3), 0); err != nil {
+	if _, _, err := b.copyFor(ctx, s, devices, batch, burst, connections, b.warm, 0); err != nil {
 		return l, err
 	}
 	before, err := treeTime(b.cluster.Info().PID)

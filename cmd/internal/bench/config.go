@@ -39,7 +39,7 @@ type Config struct {
 	// TurnFrames is how many frames a device of the larger fleets of growth sends
 	// when it is its turn. Defaults to its window, 16.
 	TurnFrames int
-	// GrowthWarm is how long the larger fleets send before they are measured.
+	// GrowthWarm is how long each fleet of growth sends before it is measured.
 	// Defaults to 10 s.
 	GrowthWarm time.Duration
 	// PerServer is how many connections of growth one server takes. Defaults to

@@ -19,6 +19,9 @@ const standingFrames = 100 * steadyWindow
 
 // growth: throughput with more devices, and with rows already stored.
 func (b *bench) growth(ctx context.Context) (s Scenario, err error) {
+	// All sizes alike, and so plain COPY of their rows (decision 105).
+	defer func(usual time.Duration) { b.warm = usual }(b.warm)
+	b.warm = b.cfg.GrowthWarm
 	fewest := b.cfg.Growth[0]
 	before, err := b.few(ctx, fewest, 1)
 	if err != nil {
@@ -59,8 +62,8 @@ func (b *bench) growth(ctx context.Context) (s Scenario, err error) {
 	if most >= manyDevices {
 		s.want("ratio_100k_devices", ratio, atLeast(0.75))
 	}
-	s.note("%d devices keep their windows full, before and after the larger fleets, of which as many frames of %d rows are under way in all (%d): each device sends %d, and the next in line when they are acknowledged; all are connected all the time",
-		fewest, tenRows.rows, standingFrames, b.cfg.TurnFrames)
+	s.note("%d devices keep their windows full, before and after the larger fleets, of which as many frames of %d rows are under way in all (%d): each device sends %d, and the next in line when they are acknowledged; all are connected all the time; every size sends for %v before it is measured",
+		fewest, tenRows.rows, standingFrames, b.cfg.TurnFrames, b.warm)
 	s.Figures, s.Notes = append(s.Figures, stored.Figures...), append(s.Notes, stored.Notes...)
 	return s, nil
 }
@@ -139,7 +142,7 @@ func (s *swarm) measure(ctx context.Context, name string) (o outcome, err error)
 	if err := s.all(commandTurns); err != nil {
 		return o, err
 	}
-	if err := sleep(ctx, b.cfg.GrowthWarm); err != nil {
+	if err := sleep(ctx, b.warm); err != nil {
 		return o, err
 	}
 	stopProfile, err := b.profile(s.servers[0], name)

@@ -210,7 +210,7 @@ func (o *outcome) and(other *outcome) outcome {
 // measure watches a running load for a while. whole ends it earlier.
 func (b *bench) measure(ctx context.Context, server *child, l *load, name string, whole <-chan struct{}) (o outcome, err error) {
 	if whole == nil {
-		if err := l.warm(ctx, min(warmUp, b.cfg.For/3)); err != nil {
+		if err := l.warm(ctx, b.warm); err != nil {
 			return o, err
 		}
 	}

@@ -50,7 +50,7 @@ func (b *bench) steady(ctx context.Context) (s Scenario, err error) {
 	}
 	p := &pacer{load: l, latency: newLatency()}
 	p.start(b.cfg.SteadyRate)
-	if err := l.warm(ctx, min(warmUp, b.cfg.For/3)); err != nil {
+	if err := l.warm(ctx, b.warm); err != nil {
 		p.stop()
 		return s, errors.Join(err, l.end())
 	}
