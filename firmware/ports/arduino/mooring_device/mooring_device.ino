@@ -19,10 +19,14 @@
 #define TOKEN "the device's token"
 // #define AUTHORITY "-----BEGIN CERTIFICATE-----\n…" who the server's certificate is from
 // #define PLAIN                                      no TLS: for a server on your own desk
+// #define INSECURE                                   TLS with whoever answers, for the first five minutes
 // #define EVERY_MS 60000                             between two rows
 #endif
 #ifndef EVERY_MS
 #define EVERY_MS 60000
+#endif
+#if !defined(AUTHORITY) && !defined(PLAIN) && !defined(INSECURE)
+#error "define AUTHORITY, who the server's certificate is from; else the token goes to whoever answers"
 #endif
 
 #ifdef PLAIN
@@ -40,7 +44,7 @@ static void trust() {
   while (time(nullptr) < 1700000000) delay(100);
 #elif defined(AUTHORITY)
   line.setCACert(AUTHORITY);
-#elif !defined(PLAIN)
+#elif defined(INSECURE)
   line.setInsecure();
 #endif
 }
