@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"strings"
 
 	"mooring/cmd/internal/conform"
 )
@@ -21,7 +23,9 @@ func (conformCommand) Help() string {
 
 The program is started anew for every scenario, several at a time, and ended with SIGTERM. It should connect at once, send a row several times a second until it is ended, keep what is not acknowledged, and take its time to come back from the protocol, not from a setting. What it gives no occasion for is "not shown". In two scenarios the URL begins with wss; the program is told which authority to trust by {ca}, and by SSL_CERT_FILE and NODE_EXTRA_CA_CERTS in its environment. The whole takes about half a minute.
 
-The exit code is 0 if no rule is broken; departures from a SHOULD are reported and are not counted as broken.`
+Scenarios: ` + strings.Join(conform.Scenarios(), ", ") + `.
+
+The exit code is 0 if no rule is broken and at least one was seen to be kept; departures from a SHOULD are reported and are not counted as broken.`
 }
 
 // Run plays all scenarios.
@@ -36,6 +40,9 @@ func (c *conformCommand) Run(ctx context.Context, out *console) error {
 		OnScenario: func(done, all int) { shown.report(int64(done), int64(all)) },
 	})
 	shown.finish()
+	if errors.Is(err, conform.ErrNoScenario) {
+		return &usageError{"--scenario: " + err.Error()}
+	}
 	if err != nil {
 		return err
 	}

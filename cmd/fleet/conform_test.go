@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,9 +27,15 @@ func TestConformJudgesPrograms(t *testing.T) {
 	require.Contains(t, report.Finding("command").Detail, "exit status 3")
 	require.Contains(t, report.Finding("command").Detail, "no device")
 
-	code, _, stderr = call(t, "conform", "--scenario", "other", "--exec", "{url} {token}")
+	code, stdout, _ = call(t, "conform", "--scenario", "command", "--exec", "echo {url} {token} no device >&2; exit 3")
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "no scenario")
+	require.Equal(t, 1, strings.Count(stdout, "exit status 3"), "said once, of all rules: %s", stdout)
+	require.NotContains(t, stdout, "poison", "nobody looked at it")
+	require.Regexp(t, `0 rules kept, 0 broken, 0 departures from a SHOULD, \d+ not shown \(\d+ of them because no scenario`, stdout)
+
+	code, _, stderr = call(t, "conform", "--scenario", "other", "--exec", "{url} {token}")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, stderr, `no scenario "other"; there are: two faults, `)
 }
 
 // TestProbeSaysWhy probes the real server with a wrong token.

@@ -16,6 +16,9 @@ const (
 	NotShown State = "not shown" // the program gave no occasion, or the run ended before
 )
 
+// unplayedDetail is the detail of a rule that nothing was played for.
+const unplayedDetail = "no scenario that was run looks at it"
+
 // Finding is a rule and what was seen of it.
 type Finding struct {
 	Rule
@@ -66,7 +69,7 @@ func (f *findings) list() []Finding {
 	for _, rule := range rules {
 		finding, there := f.seen[rule.ID]
 		if !there {
-			finding = Finding{State: NotShown, Detail: "no scenario that was run looks at it"}
+			finding = Finding{State: NotShown, Detail: unplayedDetail}
 		}
 		if finding.State == Broken && rule.Should {
 			finding.State = Departs

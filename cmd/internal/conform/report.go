@@ -3,6 +3,7 @@ package conform
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"mooring/cmd/internal/terminal"
@@ -49,18 +50,43 @@ func (r *Report) Finding(id string) Finding {
 	return Finding{}
 }
 
-// Print writes the report for people.
+// Print writes the report for people: the rules that were looked at, what was seen
+// of those that are not kept, and the sum.
 func (r *Report) Print(w io.Writer) {
 	rows := make([][]string, 0, len(r.Findings))
+	unplayed := 0
+	var seen []string               // in the order of the rules
+	by := make(map[string][]string) // what was seen → the rules it is seen of
 	for i := range r.Findings {
 		finding := &r.Findings[i]
+		if finding.Detail == unplayedDetail {
+			unplayed++
+			continue
+		}
+		rows = append(rows, []string{string(finding.State), finding.ID, finding.Clause, finding.Text})
+		if finding.State == Kept || finding.Detail == "" {
+			continue
+		}
 		detail := finding.Detail
-		if finding.State != Kept && finding.Scenario != "" && finding.Detail != "" {
+		if finding.Scenario != "" {
 			detail = finding.Scenario + ": " + detail
 		}
-		rows = append(rows, []string{string(finding.State), finding.ID, finding.Clause, finding.Text, detail})
+		if by[detail] == nil {
+			seen = append(seen, detail)
+		}
+		by[detail] = append(by[detail], finding.ID)
 	}
-	terminal.Table(w, []string{"", "rule", "clause", "it …", "seen"}, rows)
-	fmt.Fprintf(w, "%s kept, %d broken, %s from a SHOULD, %d not shown; %.0f s\n",
-		terminal.Count(r.Kept, "rule"), r.Broken, terminal.Count(r.Departs, "departure"), r.NotShown, r.Seconds)
+	terminal.Table(w, []string{"", "rule", "clause", "it …"}, rows)
+	for _, detail := range seen {
+		fmt.Fprintf(w, "\n%s:\n  %s\n", strings.Join(by[detail], ", "), detail)
+	}
+	if len(seen) > 0 {
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintf(w, "%s kept, %d broken, %s from a SHOULD, %d not shown", terminal.Count(r.Kept, "rule"), r.Broken,
+		terminal.Count(r.Departs, "departure"), r.NotShown)
+	if unplayed > 0 {
+		fmt.Fprintf(w, " (%d of them because no scenario that was played looks at them)", unplayed)
+	}
+	fmt.Fprintf(w, "; %.0f s\n", r.Seconds)
 }

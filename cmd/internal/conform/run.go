@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -27,6 +28,9 @@ const defaultParallel = 12
 
 // longest bounds a scenario: the start of a program, and the waits of two faults.
 const longest = startPatience + 75*time.Second
+
+// ErrNoScenario is matched by Run's error when a name is no scenario's.
+var ErrNoScenario = errors.New("there is no scenario")
 
 // Scenarios names all scenarios.
 func Scenarios() []string {
@@ -106,7 +110,7 @@ func choose(names []string) ([]scenario, error) {
 	for _, name := range names {
 		at := slices.IndexFunc(scenarios, func(of scenario) bool { return of.name == name })
 		if at < 0 {
-			return nil, fmt.Errorf("there is no scenario %q, but %q", name, Scenarios())
+			return nil, fmt.Errorf("%w %q; there are: %s", ErrNoScenario, name, strings.Join(Scenarios(), ", "))
 		}
 		chosen = append(chosen, scenarios[at])
 	}

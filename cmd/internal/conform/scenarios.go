@@ -56,7 +56,7 @@ var always = []string{
 func (s *stage) begin(of scenario, frames int) *line {
 	l := s.accept(startPatience)
 	if l == nil {
-		s.none(of.rules, "the program did not connect within %s", millis(startPatience))
+		s.none(of.rules, "the program did not connect")
 		return nil
 	}
 	l.welcome(nil)
