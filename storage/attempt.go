@@ -112,7 +112,7 @@ func (w *writer) connect(ctx context.Context) error {
 		return nil
 	}
 	w.disconnect(ctx)
-	conn, err := connectWriter(ctx, w.store.config.URL, &w.store.sockets, w.number)
+	conn, err := connectWriter(ctx, w.store.config.URL, &w.store.sockets, w.number, w.noticed)
 	if err != nil {
 		return err
 	}

@@ -165,8 +165,8 @@ func committedBefore(err error) bool {
 	return errors.As(err, &pgError) && pgError.Code == "23505" && pgError.ConstraintName == batchesKey
 }
 
-// recall looks whether a part is committed already, and if so counts what the
-// books say of it.
+// recall looks whether a part is committed already, and if so sees that synchronous
+// standbys have it too, and counts what the books say of it.
 func (w *writer) recall(ctx context.Context, p *part, outcome *Outcome) (committed bool, err error) {
 	sql := fmt.Sprintf(`SELECT u.device, u.n - coalesce(u.stored, u.n)
 		FROM mooring.batches b CROSS JOIN LATERAL unnest(b.devices, b.rows, b.committed) AS u (device, n, stored)
@@ -177,6 +177,9 @@ func (w *writer) recall(ctx context.Context, p *part, outcome *Outcome) (committ
 	}
 	twice, err := readCounts(results)
 	if err != nil || len(twice) == 0 {
+		return false, err
+	}
+	if err := w.awaitStandbys(ctx); err != nil {
 		return false, err
 	}
 	duplicates := 0

@@ -74,7 +74,7 @@ var classOf = map[string]failure{
 	// The disk is full, or a configured limit is reached: somebody must make room.
 	"53100": failureOperator, "53400": failureOperator,
 
-	// A unique key. The batch goes through INSERT … ON CONFLICT DO NOTHING.
+	// A unique key. What is stored already is looked up and left out.
 	"23505": failureDuplicate,
 	// No partition for a row. CHECK constraints share the code; see classify.
 	"23514": failurePartition,

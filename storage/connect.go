@@ -103,11 +103,12 @@ func prepare(config *pgconn.Config, application string, s *sockets) {
 }
 
 // connectWriter opens a connection of a writer's own.
-func connectWriter(ctx context.Context, url string, s *sockets, writer int) (*pgconn.PgConn, error) {
+func connectWriter(ctx context.Context, url string, s *sockets, writer int, notice pgconn.NoticeHandler) (*pgconn.PgConn, error) {
 	config, err := pgconn.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("storage: database URL: %w", err)
 	}
+	config.OnNotice = notice
 	prepare(config, fmt.Sprintf("mooring writer %d", writer), s)
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {

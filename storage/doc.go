@@ -9,10 +9,12 @@
 // happens next (classify.go names every class of error and its reason):
 //
 //   - no partition for a time: it is created, the batch goes again;
-//   - a row that is stored already: the batch goes through a temporary table
-//     and INSERT … ON CONFLICT DO NOTHING;
+//   - a row that is stored already: what is stored is looked up, and the rest
+//     copied; if that fails too, the batch goes through a temporary table and
+//     INSERT … ON CONFLICT DO NOTHING;
 //   - a row that Postgres refuses for good: the batch is halved until that row
 //     stands alone in mooring.rejects, the others are stored;
+//   - the answer to a commit is lost: the books tell what came of it (books.go);
 //   - anything else: the batch waits and is tried again until ctx ends.
 //
 // # Goroutines

@@ -33,7 +33,7 @@ type Probe struct {
 func OpenProbe(ctx context.Context, url, superuserURL string, connections int) (*Probe, error) {
 	p := &Probe{copies: make([]*pgconn.PgConn, connections)}
 	connect := func(slot **pgconn.PgConn, url string) (err error) {
-		*slot, err = connectWriter(ctx, url, &p.sockets, 0)
+		*slot, err = connectWriter(ctx, url, &p.sockets, 0, nil)
 		return err
 	}
 	err := errors.Join(connect(&p.admin, url), connect(&p.super, superuserURL))

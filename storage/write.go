@@ -33,6 +33,7 @@ type writer struct {
 	sql           bytes.Buffer
 	arranged      arrangement
 	wary          int        // batches that are looked up first
+	alone         bool       // something was committed on the primary alone, see replication.go
 	counts        deviceRows // of the part at hand
 
 	failures   int // in a row
@@ -216,6 +217,7 @@ func (w *writer) attempt(ctx context.Context, p *part, resent []int32, outcome *
 		return err
 	}
 	start := time.Now()
+	w.alone = false
 	if p.unsure {
 		if committed, err := w.recall(ctx, p, outcome); committed || err != nil {
 			return err
@@ -228,7 +230,7 @@ func (w *writer) attempt(ctx context.Context, p *part, resent []int32, outcome *
 	}
 	if p.merge {
 		inserted, err := w.mergeRows(ctx, p)
-		if err != nil {
+		if err = w.replicated(err); err != nil {
 			p.unsure = p.unsure || mayBeCommitted(err)
 			return err
 		}
@@ -236,7 +238,7 @@ func (w *writer) attempt(ctx context.Context, p *part, resent []int32, outcome *
 		return nil
 	}
 	taken, err := w.copyRows(ctx, p)
-	if err != nil {
+	if err = w.replicated(err); err != nil {
 		if mayBeCommitted(err) {
 			p.unsure, p.look = true, lookAll
 		}

@@ -14,6 +14,7 @@
 //
 // # Goroutines
 //
-// App owns one, which runs the HTTP server; net/http owns those of handshakes.
-// All others belong to the parts.
+// App owns four: for the HTTP server, for the operator's pages, one that looks at
+// certificate files, and one that gives memory back. net/http owns those of
+// handshakes. All others belong to the parts.
 package app
