@@ -92,3 +92,23 @@ func TestUnits(t *testing.T) {
 	program := compile(t, "cc", []string{"-std=c99", "-g", "-O1", "-Wall", "-Wextra", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}, "tests/unit.c")
 	require.Contains(t, run(t, program), "all passed")
 }
+
+// TestESPIDF runs tests/esp_idf.c: the transport of ports/esp-idf over a component
+// that does what the test says. tests/esp_idf.h stands in for each header of ESP-IDF.
+func TestESPIDF(t *testing.T) {
+	t.Parallel()
+	needs(t, "cc", "gcc libc6-dev")
+	headers := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(headers, "freertos"), 0o700))
+	for _, name := range []string{
+		"esp_crt_bundle.h", "esp_event.h", "esp_netif.h", "esp_random.h", "esp_timer.h", "esp_websocket_client.h",
+		"freertos/FreeRTOS.h", "freertos/message_buffer.h", "nvs_flash.h", "protocol_examples_common.h",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(headers, name), []byte("#include \"esp_idf.h\"\n"), 0o600))
+	}
+	program := compile(t, "cc", []string{
+		"-std=gnu17", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-DMOORING_WEBSOCKET=0",
+		"-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-I..", "-I../tests", "-I" + headers,
+	}, "tests/esp_idf.c")
+	require.Contains(t, run(t, program), "all passed")
+}
