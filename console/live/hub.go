@@ -223,7 +223,11 @@ func (h *Hub) followCommands() {
 		}
 		listened = false
 		err := h.cfg.Devices.FollowCommands(ctx, func() { listened = true }, h.commandsChanged)
-		return listened, err
+		worked := listened
+		if ctx.Err() != nil {
+			listened = false // at rest: nobody is there who could miss anything
+		}
+		return worked, err
 	})
 }
 

@@ -359,8 +359,13 @@ func TestNobodyWatches(t *testing.T) {
 	}, time.Minute, 10*time.Millisecond)
 	// And again.
 	s.world.commit(0, 2, 2, 2)
+	s.world.mu.Lock()
+	s.world.commands = nil
+	s.world.mu.Unlock()
 	w = s.watch(quick, "")
 	w.until("snapshot_end")
+	require.Eventually(t, func() bool { s.world.mu.Lock(); defer s.world.mu.Unlock(); return s.world.commands != nil }, time.Minute, time.Millisecond)
+	require.Zero(t, s.metric("skipped_total", "commands"), "who comes has missed no commands")
 	s.world.commit(0, 3, 3, 3)
 	w.untilValue(0, 3)
 }
