@@ -181,63 +181,6 @@ func TestCommandNewestConnection(t *testing.T) {
 	require.Zero(t, atStale.count())
 }
 
-// TestCommandAtMostOnce: what was sent on a connection that broke goes out again
-// only if it may.
-func TestCommandAtMostOnce(t *testing.T) {
-	t.Parallel()
-	url := pgtest.URL(t)
-	r, out := gatewayWith(t, url, "gateway-1")
-	a := openAdmin(t, url)
-	valve := add(t, a, "valve").Device
-	session := connectTo(t, r, valve)
-	once, err := a.SendCommand(t.Context(), "valve", NewCommand{Name: "once"})
-	require.NoError(t, err)
-	again, err := a.SendCommand(t.Context(), "valve", NewCommand{Name: "again", Idempotent: true})
-	require.NoError(t, err)
-	eventually(t, func() bool { return out.count() == 2 }, "both delivered")
-
-	r.EndSession(endOf(session, "broke"))
-	connectTo(t, r, valve)
-	eventually(t, func() bool { return out.count() == 3 }, "the idempotent one goes again")
-	require.Equal(t, again.ID, out.all()[2].ID)
-	require.Equal(t, wire.FlagIdempotent, out.all()[2].Flags)
-	require.Equal(t, "queued sent sent", history(t, a, again.ID))
-	require.Equal(t, "queued sent", history(t, a, once.ID))
-
-	// Its answer may still come, on the new connection.
-	r.CommandResult(valve.ID, wire.Result{ID: once.ID, Status: wire.ResultDone})
-	stateIs(t, a, once.ID, CommandDone)
-}
-
-func TestCommandIsGivenBack(t *testing.T) {
-	t.Parallel()
-	url := pgtest.URL(t)
-	r, out := gatewayWith(t, url, "gateway-1")
-	a := openAdmin(t, url)
-	valve := add(t, a, "valve").Device
-	out.setFail(ErrNotHere)
-	connectTo(t, r, valve)
-	command, err := a.SendCommand(t.Context(), "valve", NewCommand{Name: "open"})
-	require.NoError(t, err)
-	eventually(t, func() bool { return history(t, a, command.ID) == "queued sent queued" }, "given back")
-	out.setFail(nil)
-	r.Welcomed(valve.ID)
-	eventually(t, func() bool { return out.count() == 1 }, "delivered later")
-
-	out.setFail(ErrTooLarge)
-	large, err := a.SendCommand(t.Context(), "valve", NewCommand{Name: "large"})
-	require.NoError(t, err)
-	require.Equal(t, ErrTooLarge.Error(), stateIs(t, a, large.ID, CommandRefused).Note)
-
-	out.setFail(errors.New("outbox full"))
-	later, err := a.SendCommand(t.Context(), "valve", NewCommand{Name: "later"})
-	require.NoError(t, err)
-	eventually(t, func() bool { return strings.HasPrefix(history(t, a, later.ID), "queued sent queued") }, "given back")
-	out.setFail(nil)
-	r.dispatcher.retry() // as every few seconds
-	eventually(t, func() bool { return out.count() == 2 }, "tried again")
-}
-
 // TestCommandInOrder: a device gets its commands in their order, and no more at
 // once than it can keep in mind.
 func TestCommandInOrder(t *testing.T) {

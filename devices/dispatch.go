@@ -48,10 +48,11 @@ type dispatcher struct {
 	undo    map[int64]undoneReason // claimed, never sent, to be put back
 }
 
-// undoneReason is why a command that was claimed is given back.
+// undoneReason is why a command that was claimed for a session is given back.
 type undoneReason struct {
-	state CommandState
-	note  string
+	state   CommandState
+	note    string
+	session int64
 }
 
 func newDispatcher(registerer prometheus.Registerer) *dispatcher {
@@ -250,12 +251,13 @@ UPDATE mooring.commands c
    SET state = 'sent', sent_at = clock_timestamp(), gateway = $4, session_id = chosen.session, note = NULL
   FROM chosen
  WHERE c.id = chosen.id
-RETURNING c.id, c.device_id, c.name, c.args, ceil(extract(epoch FROM c.created_at + c.ttl - now()))::int4, c.idempotent`
+RETURNING c.id, c.device_id, c.session_id, c.name, c.args, ceil(extract(epoch FROM c.created_at + c.ttl - now()))::int4, c.idempotent`
 
 // claimed is a command that is this gateway's to send.
 type claimed struct {
 	id         int64
 	device     int32
+	session    int64
 	name       string
 	args       []byte // JSON; nil: none
 	ttl        int
@@ -275,7 +277,7 @@ func (r *Registry) deliver(ctx context.Context) error {
 	var list []claimed
 	if err == nil {
 		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c claimed, err error) {
-			err = row.Scan(&c.id, &c.device, &c.name, &c.args, &c.ttl, &c.idempotent)
+			err = row.Scan(&c.id, &c.device, &c.session, &c.name, &c.args, &c.ttl, &c.idempotent)
 			return c, err
 		})
 	}
@@ -305,39 +307,43 @@ func (d *dispatcher) deliverOne(c *claimed) {
 		command.Args, err = wire.ValueFromJSON(c.args)
 	}
 	if err != nil || !wire.IsName(c.name) { // entered by hand
-		d.giveBack(c, undoneReason{CommandRefused, "its name or its args can't be sent: see PROTOCOL.md, COMMAND"})
+		d.giveBack(c, CommandRefused, "its name or its args can't be sent: see PROTOCOL.md, COMMAND")
 		return
 	}
 	d.mu.Lock()
 	send := d.send
+	delete(d.undo, c.id) // of an earlier claim: it was given back, or this one could not be
 	d.mu.Unlock()
 	switch err := send(c.device, command); {
 	case err == nil:
 		d.metrics.WithLabelValues("sent").Inc()
 	case errors.Is(err, ErrTooLarge):
 		d.metrics.WithLabelValues("too large").Inc()
-		d.giveBack(c, undoneReason{CommandRefused, ErrTooLarge.Error()})
+		d.giveBack(c, CommandRefused, ErrTooLarge.Error())
 	default:
 		d.metrics.WithLabelValues("put back").Inc()
-		d.giveBack(c, undoneReason{CommandQueued, err.Error()})
+		d.giveBack(c, CommandQueued, err.Error())
 	}
 }
 
-func (d *dispatcher) giveBack(c *claimed, reason undoneReason) {
+func (d *dispatcher) giveBack(c *claimed, state CommandState, note string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.undo[c.id] = reason
+	d.undo[c.id] = undoneReason{state, note, c.session}
 	d.again[c.device] = struct{}{}
 }
 
-// putBack records that claimed commands were not sent.
+// putBack records that claimed commands were not sent. It may have done so before,
+// and not have heard of it: who has claimed them since, for another session, has
+// perhaps sent them.
 func (r *Registry) putBack(ctx context.Context) error {
 	d := r.dispatcher
-	var ids []int64
+	var ids, sessions []int64
 	var states, notes []string
 	d.mu.Lock()
 	for id, reason := range d.undo {
-		ids, states, notes = append(ids, id), append(states, string(reason.state)), append(notes, reason.note)
+		ids, sessions = append(ids, id), append(sessions, reason.session)
+		states, notes = append(states, string(reason.state)), append(notes, reason.note)
 	}
 	d.mu.Unlock()
 	if len(ids) == 0 {
@@ -349,8 +355,8 @@ func (r *Registry) putBack(ctx context.Context) error {
 UPDATE mooring.commands c
    SET state = u.state, note = u.note, sent_at = NULL,
        finished_at = CASE WHEN u.state = 'queued' THEN NULL ELSE now() END
-  FROM unnest($1::int8[], $2::text[], $3::text[]) AS u (id, state, note)
- WHERE c.id = u.id AND c.state = 'sent'`, ids, states, notes)
+  FROM unnest($1::int8[], $2::text[], $3::text[], $4::int8[]) AS u (id, state, note, session)
+ WHERE c.id = u.id AND c.state = 'sent' AND c.session_id = u.session`, ids, states, notes, sessions)
 	if err != nil {
 		return fmt.Errorf("put commands back: %w", err)
 	}
