@@ -101,7 +101,7 @@ func TestESPIDF(t *testing.T) {
 	headers := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(headers, "freertos"), 0o700))
 	for _, name := range []string{
-		"esp_crt_bundle.h", "esp_event.h", "esp_netif.h", "esp_random.h", "esp_timer.h", "esp_websocket_client.h",
+		"esp_crt_bundle.h", "esp_event.h", "esp_netif.h", "esp_netif_sntp.h", "esp_random.h", "esp_timer.h", "esp_websocket_client.h",
 		"freertos/FreeRTOS.h", "freertos/message_buffer.h", "nvs_flash.h", "protocol_examples_common.h",
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(headers, name), []byte("#include \"esp_idf.h\"\n"), 0o600))

@@ -25,7 +25,7 @@ static struct fake_buffer {
 	uint8_t bytes[8][MOORING_RX];
 } buffer;
 static uint32_t seed = 1;
-static int64_t clock_us;
+static int64_t clock_us, ntp_at; /* ntp_at: when the clock is set */
 
 esp_err_t esp_crt_bundle_attach(void *conf) { return conf != NULL; }
 esp_websocket_client_handle_t esp_websocket_client_init(const esp_websocket_client_config_t *config)
@@ -99,6 +99,12 @@ int xTaskCreate(void (*task)(void *), const char *name, uint32_t stack, void *co
 {
 	return task == device_task && name != NULL && stack >= 4096 && context == NULL && priority > 0 && handle == NULL;
 }
+time_t fake_time(time_t *to)
+{
+	assert(to == NULL);
+	return clock_us / 1000000 + (ntp_at >= 0 && clock_us >= ntp_at ? 1790000000 : 0);
+}
+esp_err_t esp_netif_sntp_init(const esp_sntp_config_t *ntp) { return ntp->server != NULL ? ESP_OK : 1; }
 esp_err_t nvs_flash_init(void) { return ESP_OK; }
 esp_err_t esp_netif_init(void) { return ESP_OK; }
 esp_err_t esp_event_loop_create_default(void) { return ESP_OK; }
@@ -272,6 +278,22 @@ static void test_full_buffer(void)
 	assert(device.state == IDLE && device.ended == 0);
 }
 
+/* Without the time no certificate is taken, and so no connection begun. */
+static void test_clock(void)
+{
+	mooring_stop(&device);
+	memset(&fake, 0, sizeof fake);
+	ntp_at = clock_us + 12000000;
+	mooring_start(&device);
+	for (int i = 0; i < 11; i++) {
+		poll(1000);
+		assert(device.state == OPENING && fake.made == 0);
+	}
+	poll(1001);
+	assert(device.state == OPENING && fake.made == 1);
+	ntp_at = 0;
+}
+
 /* Why the component closed, in every way it says so. */
 static void test_closes(void)
 {
@@ -303,6 +325,7 @@ int main(void)
 	test_refused();
 	test_full_buffer();
 	test_closes();
+	test_clock();
 	puts("all passed");
 	return 0;
 }

@@ -7,10 +7,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
-#define CONFIG_MOORING_URL "ws://test/v1/stream"
+#define CONFIG_MOORING_URL "wss://test/v1/stream"
 #define CONFIG_MOORING_TOKEN "token"
 #define CONFIG_MOORING_PERIOD_MS 60000
+#define CONFIG_MBEDTLS_HAVE_TIME_DATE 1
 #define WS_TRANSPORT_HEADER_CALLBACK_SUPPORT 1
 
 enum { ESP_OK = 0, ESP_ERR_INVALID_SIZE = 0x104 };
@@ -62,6 +64,13 @@ uint32_t esp_random(void);
 int64_t esp_timer_get_time(void);
 void vTaskDelay(uint32_t ticks);
 int xTaskCreate(void (*task)(void *), const char *name, uint32_t stack, void *context, unsigned priority, void *handle);
+#define time(to) fake_time(to)
+time_t fake_time(time_t *to);
+typedef struct {
+	const char *server;
+} esp_sntp_config_t;
+#define ESP_NETIF_SNTP_DEFAULT_CONFIG(name) {name}
+esp_err_t esp_netif_sntp_init(const esp_sntp_config_t *config);
 esp_err_t nvs_flash_init(void);
 esp_err_t esp_netif_init(void);
 esp_err_t esp_event_loop_create_default(void);
