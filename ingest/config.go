@@ -24,9 +24,9 @@ type Config struct {
 	// MaxConnections is the number of connections held at a time; further
 	// handshakes are answered with 503. Defaults to 100,000.
 	MaxConnections int
-	// MaxHandshakes is the number of handshakes checked at a time; further ones
-	// are answered with 503, so that a reconnect storm waits outside. Defaults
-	// to 256.
+	// MaxHandshakes is the number of credentials that the Authenticator is asked
+	// for at a time beyond what it has in memory; further ones are answered with
+	// 503, so that a storm waits outside. Defaults to 256.
 	MaxHandshakes int
 	// HandshakeTimeout bounds a handshake's authentication and the writing of
 	// its answer. Defaults to 10 s.

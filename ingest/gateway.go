@@ -49,7 +49,7 @@ type Gateway struct {
 	maxOutstanding uint64    // DATA frames a device may have unacknowledged
 
 	upgrader, plainUpgrader *gws.Upgrader
-	handshakes              chan struct{} // one token a handshake being checked
+	handshakes              chan struct{} // one token a credential being asked for
 	decoders, scratches     sync.Pool
 	readers                 sync.Pool // of *bufio.Reader, gws's
 	layouts                 layoutTable

@@ -151,27 +151,18 @@ func (g *Gateway) checkRequest(r *http.Request) (speaks bool, bad *refusal) {
 	return speaks, nil
 }
 
-// authenticate asks whose credential it is. Only so many may ask at a time: a
-// storm of reconnects is to wait outside, not in the registry. An address that
-// has tried too many wrong credentials gets in with one that is known to be good
-// without asking the database: its neighbours behind the same address are not
-// to suffer for it.
+// authenticate asks whose credential it is. An address that has tried too many
+// wrong credentials gets in with one that is known to be good without asking the
+// database: its neighbours behind the same address are not to suffer for it.
 func (g *Gateway) authenticate(ctx context.Context, from netip.Addr, presented Credential) (Device, *refusal) {
-	select {
-	case g.handshakes <- struct{}{}:
-		defer func() { <-g.handshakes }()
-	default:
-		return Device{}, refuse(http.StatusServiceUnavailable, "busy", "too many handshakes at once")
-	}
 	wait, mayFail := g.door.MayFail(from)
 	presented.OnlyKnown = true // which needs no waiting, and so no context
 	device, err := g.auth.Authenticate(ctx, presented)
 	if mayFail && err != nil && !errors.Is(err, ErrUnauthenticated) && !errors.Is(err, ErrDisabled) {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, g.cfg.HandshakeTimeout)
-		defer cancel()
-		presented.OnlyKnown = false
-		device, err = g.auth.Authenticate(ctx, presented)
+		var busy bool
+		if device, busy, err = g.ask(ctx, presented); busy {
+			return Device{}, refuse(http.StatusServiceUnavailable, "busy", "too many handshakes at once")
+		}
 	}
 	switch {
 	case err == nil:
@@ -192,6 +183,23 @@ func (g *Gateway) authenticate(ctx context.Context, from netip.Addr, presented C
 		}
 		return Device{}, refuse(http.StatusServiceUnavailable, "registry", "credentials can't be checked right now")
 	}
+}
+
+// ask is authenticate's look beyond memory. Only so many may ask at a time: a storm
+// of those whom nobody knows is to wait outside, not in the registry, and to keep
+// nobody out who is known.
+func (g *Gateway) ask(ctx context.Context, presented Credential) (device Device, busy bool, err error) {
+	select {
+	case g.handshakes <- struct{}{}:
+		defer func() { <-g.handshakes }()
+	default:
+		return Device{}, true, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.HandshakeTimeout)
+	defer cancel()
+	presented.OnlyKnown = false
+	device, err = g.auth.Authenticate(ctx, presented)
+	return device, false, err
 }
 
 // refuse answers and closes the connection: a client that was refused has no

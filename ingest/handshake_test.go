@@ -192,10 +192,12 @@ func TestHandshakeStormWaitsOutside(t *testing.T) {
 	cfg := quick()
 	cfg.MaxHandshakes = 1
 	sv := serve(t, cfg, newFakeStore())
-	sv.gateway.handshakes <- struct{}{} // one is being checked
+	sv.registry.unknown = map[string]bool{"token-2": true}
+	sv.gateway.handshakes <- struct{}{} // one is being asked for
 	_, _, response := sv.handshake(t, "GET", wire.StreamPath, http.Header{"Authorization": {"Bearer token-2"}})
 	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
 	require.NotEmpty(t, response.Header.Get("Retry-After"))
+	sv.join(t, 1) // who is known has nobody to wait for, and is let in
 	<-sv.gateway.handshakes
 	sv.join(t, 2)
 }

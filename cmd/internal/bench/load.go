@@ -36,7 +36,7 @@ type load struct {
 }
 
 // dialers is how many handshakes are under way at a time. It is below the 256
-// that the server checks at a time, so that none is sent away.
+// credentials that the server asks for at a time, so that none is sent away.
 const dialers = 128
 
 // connect dials all devices and introduces them.
