@@ -109,6 +109,7 @@ func connectWriter(ctx context.Context, url string, s *sockets, writer int, noti
 		return nil, fmt.Errorf("storage: database URL: %w", err)
 	}
 	config.OnNotice = notice
+	config.RuntimeParams["client_min_messages"] = "warning" // replication.go waits for one
 	prepare(config, fmt.Sprintf("mooring writer %d", writer), s)
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {

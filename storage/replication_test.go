@@ -37,6 +37,8 @@ func TestRowsWaitForTheSynchronousStandby(t *testing.T) {
 			t.Parallel()
 			cluster := pgtest.Cluster(t)
 			super := cluster.SuperuserURL(t)
+			// An operator who wants to hear of errors only does not make us deaf.
+			execute(t, super, "ALTER DATABASE "+one[string](t, cluster.URL(), "SELECT current_database()")+" SET client_min_messages = 'error'")
 			f := newFixture(t, cluster.URL(), func(c *Config) {
 				c.AttemptTimeout = 2 * time.Minute
 				if name == "an attempt takes too long" {
