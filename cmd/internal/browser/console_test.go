@@ -3,6 +3,7 @@ package browser_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -173,6 +174,20 @@ func TestLooks(t *testing.T) {
 	tb.picture("overview-tablet")
 	tb.goTo("#/devices/boiler-4")
 	tb.until(`document.querySelector(".readings [role=status]")?.textContent === "It has not sent anything yet."`)
+	// What is long is broken, not the page; and of what there isn't, little is said.
+	long := strings.Repeat("x", 60)
+	s.add(long, long, 1, map[string]string{long: long})
+	tb.run(phone.set())
+	tb.goTo("#/devices/" + long + "1")
+	tb.until(`document.querySelector(".readings [role=status]")?.textContent === "It has not sent anything yet."`)
+	tb.until(`document.querySelector(".about-line").textContent.includes("xxx=xxx")`)
+	tb.requireFits(phone)
+	require.Empty(t, tb.complaints())
+	tb.goTo("#/devices/nobody")
+	tb.says("no such device: nobody")
+	tb.until(`performance.getEntriesByName(new URL("/api/v1/devices/nobody/rejects?limit=20", location), "resource").length > 0`)
+	require.Zero(t, eval[int](tb, `document.querySelectorAll("main .panel").length`))
+	tb.complaints() // 404s
 	tb.run(desktop.set())
 	light := eval[string](tb, `getComputedStyle(document.body).backgroundColor`)
 	tb.run(desktopDark.set())

@@ -20,6 +20,7 @@ export function device(main, { name, signal, session }) {
   const why = h("section", { class: "panel why", "aria-label": "Why" }, h("h2", { text: "Why" }), verdict, advice, handshakes);
   const sql = h("div", { class: "snippets" });
   const missing = h("p", { class: "problem", role: "alert" });
+  let exists = true;
   const context = { name, signal, session };
   main.append(
     h("nav", { "aria-label": "Way back", class: "crumbs" }, h("a", { href: "#/devices" }, icon("back"), "Devices")),
@@ -49,6 +50,7 @@ export function device(main, { name, signal, session }) {
       handshakes.replaceChildren(...reasons.refused_handshakes.slice(0, 5).map((r) =>
         h("li", null, `Not let in ${count(r.times)} ${r.times === 1 ? "time" : "times"}, last ${whenOf(Date.parse(r.last_at))}: ${r.words}`)));
     } catch (error) {
+      exists = error.status !== 404;
       if (error.status) setText(missing, error.message);
     }
   }
@@ -59,7 +61,7 @@ export function device(main, { name, signal, session }) {
   live.watch([name]);
   // The rest comes at once when all of it has its size, so that nothing jumps.
   Promise.allSettled([read(), ...[readings, ...others].map((section) => section.ready)]).then(() => {
-    if (signal.aborted) return;
+    if (signal.aborted || !exists) return;
     main.append(why, h("div", { class: "device-columns" }, h("div", null, readings), h("div", null, others)),
       h("section", { class: "panel" }, h("h2", { text: "SQL for this device" }), sql));
   });

@@ -48,7 +48,7 @@ export function refusals({ name, signal }) {
     signal, none: "Nothing was refused.", columns: ["When", "What", "Why"],
     row: (r) => [
       age(Date.parse(r.at)),
-      r.channel ? h("span", null, r.channel, h("span", { class: "soft", text: r.n > 1 ? ` in ${count(r.n)} rows` : "" })) : `${count(r.n)} ${r.n === 1 ? "row" : "rows"}`,
+      r.channel ? h("span", { class: "what" }, r.channel, h("span", { class: "soft", text: r.n > 1 ? ` in ${count(r.n)} rows` : "" })) : `${count(r.n)} ${r.n === 1 ? "row" : "rows"}`,
       h("span", null, h("code", { text: r.code }), " ", h("span", { class: "soft", text: r.detail })),
     ],
     again: (call) => live.addEventListener("refusal", ({ detail }) => { if (detail.device === name) call(); }, { signal }),
