@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -24,25 +25,23 @@ func (s *Store) maintainOnce(ctx context.Context) error {
 	if err := s.partitions.ensureAhead(ctx); err != nil {
 		return err
 	}
-	if err := s.partitions.dropOld(ctx); err != nil {
-		return err
-	}
+	dropped := s.partitions.dropOld(ctx) // which others' long queries may prevent
 	// A chunk at a time, so that no transaction is long.
 	for {
 		tag, err := s.pool.Exec(ctx, `DELETE FROM mooring.rejects WHERE id IN (
 			SELECT id FROM mooring.rejects WHERE at < now() - make_interval(secs => $1) LIMIT 10000)`,
 			s.config.RejectRetention.Seconds())
 		if err != nil {
-			return fmt.Errorf("drop old rejects: %w", err)
+			return errors.Join(dropped, fmt.Errorf("drop old rejects: %w", err))
 		}
 		if tag.RowsAffected() < 10000 {
 			break
 		}
 	}
 	if _, err := s.pool.Exec(ctx, "SELECT mooring.recover_latest(1000)"); err != nil {
-		return fmt.Errorf("recover last known values of processes that ended: %w", err)
+		return errors.Join(dropped, fmt.Errorf("recover last known values of processes that ended: %w", err))
 	}
-	return nil
+	return dropped
 }
 
 // keepBooks brings last known values to the database, folds the books and makes

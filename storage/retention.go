@@ -52,6 +52,7 @@ func (p *partitions) dropOld(ctx context.Context) error {
 			if err := p.finish(ctx, conn, one.name); err != nil {
 				return err
 			}
+			continue // it is a table of its own now; if it is condemned, it goes below
 		}
 		if p.retention == 0 || one.to.IsZero() || one.to.After(p.now().Add(-p.retention)) {
 			continue
@@ -80,10 +81,18 @@ func (p *partitions) detach(ctx context.Context, conn *pgxpool.Conn, one partiti
 	return nil
 }
 
-// finish completes a detach that was cut off.
+// finish completes a detach that was cut off. Unlike the detaching itself it waits,
+// for whoever began to read before, with a lock in hand that keeps new partitions
+// from being made; so it waits briefly, and leaves the rest to the next run.
 func (p *partitions) finish(ctx context.Context, conn *pgxpool.Conn, name string) error {
-	_, err := conn.Exec(ctx, "ALTER TABLE mooring.samples DETACH PARTITION "+pgx.Identifier{"mooring", name}.Sanitize()+" FINALIZE")
-	if err != nil {
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+lockTimeout+"'"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "ALTER TABLE mooring.samples DETACH PARTITION "+pgx.Identifier{"mooring", name}.Sanitize()+" FINALIZE")
+		return err
+	})
+	if err != nil && !isLockTimeout(err) {
 		return fmt.Errorf("finish detaching partition %s: %w", name, err)
 	}
 	return nil
