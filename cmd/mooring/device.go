@@ -40,7 +40,7 @@ func withAdmin(ctx context.Context, location app.Location, act func(*devices.Adm
 
 // databaseError is for work in which all that fails is the database.
 func databaseError(err error) error {
-	return &codedError{exitNoDatabase, err}
+	return &codedError{exitNoDatabase, unreachable(err)}
 }
 
 func deviceError(err error) error {

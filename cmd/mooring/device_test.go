@@ -154,5 +154,7 @@ func TestUnreachableDatabase(t *testing.T) {
 		got := mooring(t, append(command, "--database-url", nowhere)...)
 		require.Equal(t, exitNoDatabase, got.code, command)
 		require.NotContains(t, got.stderr, "secret")
+		require.Equal(t, 1, strings.Count(got.stderr, "connection refused"), "with and without TLS is one reason: %s", got.stderr)
+		require.Contains(t, got.stderr, "Is PostgreSQL running there")
 	}
 }

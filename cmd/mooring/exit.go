@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"mooring/cmd/internal/app"
@@ -73,6 +74,24 @@ func connect(location app.Location) (app.Database, error) {
 	}
 	return app.Database{}, &codedError{exitNoDatabase, err}
 }
+
+// unreachable says of a database that could not be reached what to look at, and
+// names each reason once: pgx tells of every attempt, with TLS and without.
+func unreachable(err error) error {
+	if !strings.Contains(err.Error(), "failed to connect to") {
+		return err
+	}
+	lines := slices.Compact(strings.Split(err.Error(), "\n"))
+	return &unreachableError{err, strings.Join(lines, "\n") + "\nIs PostgreSQL running there, and are address, user, password and database right? (--database-url, PGPASSWORD)"}
+}
+
+type unreachableError struct {
+	error
+	text string
+}
+
+func (u *unreachableError) Error() string { return u.text }
+func (u *unreachableError) Unwrap() error { return u.error }
 
 type dotless struct{ error }
 

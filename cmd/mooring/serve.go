@@ -105,7 +105,7 @@ func serveError(err error) error {
 	if strings.Contains(err.Error(), "address already in use") {
 		return fmt.Errorf("%w.\nAnother program listens there; choose another address with --listen", trimDot(err))
 	}
-	return err
+	return unreachable(err)
 }
 
 // welcome tells a person where things are and what to do next.

@@ -126,7 +126,7 @@ async def connect(url, token):
                 ended = {"code": ws.close_code}
                 await ws.close()
         wait = link.disconnected(now(), **ended)
-        print("away for %.1f s:" % (wait / 1000), ended)
+        print("away for %.1f s" % (wait / 1000), ended or "")
         await asyncio.sleep(wait / 1000)
 
 

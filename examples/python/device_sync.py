@@ -121,7 +121,7 @@ try:
         if stopping:
             break
         wait = link.disconnected(now(), **ended)
-        print("away for %.1f s:" % (wait / 1000), ended)
+        print("away for %.1f s" % (wait / 1000), ended or "")
         back = now() + wait
         while now() < back and not stopping:  # measuring goes on meanwhile
             time.sleep(measure_if_due())
