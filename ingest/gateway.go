@@ -46,6 +46,7 @@ type Gateway struct {
 	latency        latencies
 	unrecorded     complaint // of sessions that could not be put on record
 	unchecked      complaint // credentials that could not be checked
+	unresolved     complaint // layouts that the store could not be asked for
 	maxOutstanding uint64    // DATA frames a device may have unacknowledged
 
 	upgrader, plainUpgrader *gws.Upgrader

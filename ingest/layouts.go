@@ -115,7 +115,9 @@ func (s *session) ask(entry *layoutEntry) error {
 			})
 			return nil
 		}
-		s.gateway.cfg.Logger.Warn("layout not resolved; trying again", "device", s.device.Name, "error", err)
+		if skipped, due := s.gateway.unresolved.due(s.link.clock.now()); due {
+			s.gateway.cfg.Logger.Warn("layout not resolved; trying again", "device", s.device.Name, "error", err, "others", skipped)
+		}
 		if !sleep(ctx, pause) {
 			return s.lifetime().Err()
 		}
