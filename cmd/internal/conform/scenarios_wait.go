@@ -13,7 +13,7 @@ const (
 	// so for longer: class R's first wait before any WELCOME is 10 s at most.
 	watch = 16 * time.Second
 	// backoffPrograms are started together, to see whether they come back together.
-	backoffPrograms = 3
+	backoffPrograms = 4
 	// backoffAttempts is what can come within watch: that waits of 2, 4, 8 … s,
 	// each uniform from 0, add up to less in more attempts happens once in 10^5.
 	backoffAttempts = 10
@@ -59,9 +59,10 @@ func playFailures(s *stage) {
 
 // judgeSpread compares the waits of programs that failed at the same times.
 func judgeSpread(stages []*stage) {
-	// Waits are alike within 6 % of the longest allowed, or a quarter of a second of a
-	// machine that is busy: three times in a row chance does so 5 times in 10^6.
-	const alike, noise = 0.06, 250 * time.Millisecond
+	// Waits are alike within 9 % of the longest allowed, or three quarters of a second of
+	// a machine that is busy: of four programs three times in a row chance does so once in
+	// 10^5. (A range of n uniform numbers below r has the probability n r^(n-1) - (n-1) r^n.)
+	const alike, noise = 0.09, 750 * time.Millisecond
 	s := stages[0]
 	shared := len(s.waits)
 	for _, other := range stages {
