@@ -172,3 +172,20 @@ func TestViewsAreMadeUpForAtStart(t *testing.T) {
 	next := newFixture(t, url)
 	require.NotEmpty(t, next.view(t, "boiler", 1))
 }
+
+// That views can't be made for the time being, because an administrator forbids
+// changes of the schema for a night, say, is no fault of a view: it is made later.
+func TestViewsWaitUntilTheyMayBeMade(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	super := pgtest.SuperuserURL(t, url)
+	execute(t, super, `CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$
+		BEGIN RAISE EXCEPTION 'not now'; END$$`,
+		"CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE VIEW') EXECUTE FUNCTION public.refuse()")
+	f := newFixture(t, url)
+	require.ErrorContains(t, f.views.makeOne(t.Context(), "boiler"), "not now")
+	require.Zero(t, one[int](t, url, "SELECT count(*) FROM mooring.layout_views"))
+	execute(t, super, "DROP EVENT TRIGGER refuse")
+	require.NotEmpty(t, f.view(t, "boiler", 1))
+	require.Empty(t, f.problem(t, "boiler"))
+}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -151,10 +152,25 @@ func (v *wideViews) create(ctx context.Context, tx pgx.Tx, view string, plan vie
 	if err == nil {
 		return plan.problem(), nil
 	}
-	if class := classify(err); class == failureConnection || class == failureTransient {
+	if !ofTheView(err) {
 		return "", err
 	}
 	return fmt.Sprintf("Postgres refuses the view: %s", err), nil
+}
+
+// ofTheView says that Postgres refuses the view itself, for what it is or for what is
+// in its way, and will do so again. A full disk, a missing right or somebody's rule
+// against changes of the schema may pass.
+func ofTheView(err error) bool {
+	var pgError *pgconn.PgError
+	if !errors.As(err, &pgError) || len(pgError.Code) != 5 || pgError.Code == "42501" {
+		return false
+	}
+	switch pgError.Code[:2] {
+	case "0A", "22", "2B", "42", "54":
+		return true
+	}
+	return false
 }
 
 // layoutColumn is one channel of one version of a layout.
