@@ -183,6 +183,18 @@ func TestLooks(t *testing.T) {
 	tb.until(`document.querySelector(".about-line").textContent.includes("xxx=xxx")`)
 	tb.requireFits(phone)
 	require.Empty(t, tb.complaints())
+	// What it measured last is not out of reach because it was long ago.
+	const toNewest = `document.querySelector(".readings > button")`
+	s.sendsOnce(tokens["boiler-4"], time.Now().Add(-30*24*time.Hour))
+	tb.goTo("#/devices/boiler-4")
+	tb.until(toNewest + ` && !` + toNewest + `.hidden`)
+	tb.click(".readings > button")
+	tb.until(`document.querySelector("line-chart .plot").getAttribute("aria-label")?.includes("last 7")`)
+	tb.until(toNewest + `.hidden`)
+	tb.goTo("#/devices/boiler-1")
+	tb.until(`document.querySelectorAll(".channel .value").length >= 5`)
+	require.True(t, eval[bool](tb, toNewest+`.hidden`))
+	require.Empty(t, tb.complaints())
 	tb.goTo("#/devices/nobody")
 	tb.says("no such device: nobody")
 	tb.until(`performance.getEntriesByName(new URL("/api/v1/devices/nobody/rejects?limit=20", location), "resource").length > 0`)

@@ -153,3 +153,20 @@ func (s *stage) boiler(name, token string, phase float64) *boiler {
 }
 
 func number(value float64) wire.Value { return wire.Value{Kind: wire.ValueNumber, Number: value} }
+
+// sendsOnce has a device send a row of some time ago, and leave.
+func (s *stage) sendsOnce(token string, at time.Time) {
+	s.Helper()
+	device, err := client.New(client.Config{URL: "ws://" + s.config.Listen + wire.StreamPath, Token: token})
+	require.NoError(s, err)
+	layout, err := device.Layout("once", []wire.Channel{{Name: "level"}})
+	require.NoError(s, err)
+	_, err = device.Append(layout, at, number(7))
+	require.NoError(s, err)
+	ctx, cancel := context.WithCancel(s.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- device.Run(ctx) }()
+	require.Eventually(s, func() bool { return device.Stats().RowsSettled == 1 }, patience, 10*time.Millisecond)
+	cancel()
+	<-ended
+}

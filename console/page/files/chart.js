@@ -55,6 +55,9 @@ class LineChart extends HTMLElement {
 
   // show shows buckets of step ms between two times.
   show(buckets, step, from, until) {
+    // Another stretch, and the first readings in it, are said at once.
+    const other = Math.abs(from - this.#from) > 10_000 || Math.abs(until - from - (this.#until - this.#from)) > 1;
+    if (other || (buckets.length > 0 && this.#buckets.length === 0)) this.#described = 0;
     this.#buckets = buckets;
     this.#step = step;
     this.#from = from;

@@ -31,9 +31,10 @@ export function charts({ name, signal, known }) {
     h("button", { type: "button", "aria-label": "Earlier", dataset: { move: -0.5 } }, icon("earlier")),
     h("button", { type: "button", dataset: { live: true }, text: "Live" }),
     h("button", { type: "button", "aria-label": "Later", dataset: { move: 0.5 } }, icon("later")));
+  const newest = h("button", { type: "button", hidden: true }); // where a stretch without readings lies behind them
   const box = h("div", { class: "charts" });
   const section = h("section", { class: "panel readings", "aria-label": "Readings" },
-    h("div", { class: "bar" }, h("h2", { text: "Readings" }), choice, moves), status, box,
+    h("div", { class: "bar" }, h("h2", { text: "Readings" }), choice, moves), status, newest, box,
     h("p", { class: "soft small hint", text: "Drag over a chart to look closer, double-click to step back. With the keyboard: arrows move, + and − zoom." }));
 
   const stretch = () => fixed ?? { from: now() - span, until: now() };
@@ -44,6 +45,15 @@ export function charts({ name, signal, known }) {
     if (silent) return setText(status, "It has not sent anything yet.");
     const { from, until } = stretch();
     setText(status, reading ? "Reading …" : (fixed ? `${whenOf(from)} to ${whenOf(until)}` : `The last ${length(until - from)}, as it comes`) + `, a point for ${length(step)}`);
+  }
+
+  // offer a way to the newest readings if they are older than what is shown.
+  function offer() {
+    const at = Math.max(0, ...[...channels.values()].map((channel) => (channel.kind === "text" ? 0 : channel.time ?? 0)));
+    newest.hidden = at === 0 || at >= stretch().from;
+    if (newest.hidden) return;
+    newest.value = at;
+    setText(newest, `To its newest readings, ${whenOf(at)}`);
   }
 
   const inSight = new Set();
@@ -175,6 +185,13 @@ export function charts({ name, signal, known }) {
     else if (move) look(from + span * move, until + span * move);
   });
 
+  newest.addEventListener("click", () => {
+    const until = Number(newest.value) + span / 50; // so that the newest one is not at the edge
+    look(until - span, until);
+    offer();
+    moves.children[1].focus();
+  });
+
   let starting = false;
   async function start() {
     if (starting) return;
@@ -197,7 +214,7 @@ export function charts({ name, signal, known }) {
     }
   }, { signal });
   live.addEventListener("resync", start, { signal });
-  const timer = setInterval(() => { follow(); if (!fixed) draw(); }, 500);
+  const timer = setInterval(() => { follow(); offer(); if (!fixed) draw(); }, 500);
   signal.addEventListener("abort", () => clearInterval(timer));
   say();
   section.ready = start();
