@@ -58,8 +58,14 @@ func TestHelpAndUsage(t *testing.T) {
 	kept, err := os.ReadFile(ledger)
 	require.NoError(t, err)
 	require.Equal(t, "precious", string(kept))
+	recording := filepath.Join(t.TempDir(), "recording.csv")
+	require.NoError(t, os.WriteFile(recording, []byte("at,level\n17/3/2026,5\n"), 0o600))
+	code, _, stderr := call(t, "replay", recording, "--device", "a", "--token", "b", "--time", "at")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "line 2")
+	require.Contains(t, stderr, "--time-layout says how it is written")
 	// Nobody listens there: not a row is sent, and that is no success.
-	code, _, stderr := call(t, "run", "--tokens", tokens, "--url", "ws://127.0.0.1:9/v1/stream", "--for", "100ms", "--settle", "100ms",
+	code, _, stderr = call(t, "run", "--tokens", tokens, "--url", "ws://127.0.0.1:9/v1/stream", "--for", "100ms", "--settle", "100ms",
 		"--ledger", ledger, "--force")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, "not a single row was acknowledged")

@@ -168,5 +168,5 @@ func (s *stage) sendsOnce(token string, at time.Time) {
 	go func() { ended <- device.Run(ctx) }()
 	require.Eventually(s, func() bool { return device.Stats().RowsSettled == 1 }, patience, 10*time.Millisecond)
 	cancel()
-	<-ended
+	require.ErrorIs(s, <-ended, context.Canceled)
 }

@@ -173,7 +173,7 @@ func (r *recording) parseTime(record []string) (time.Time, error) {
 		at, err = time.ParseInLocation(r.format.TimeLayout, text, r.format.Zone)
 	}
 	if err != nil {
-		return time.Time{}, fmt.Errorf("time: %w", err)
+		return time.Time{}, fmt.Errorf("time: %w; --time-layout says how it is written", err)
 	}
 	return at, nil
 }
