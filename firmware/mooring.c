@@ -38,9 +38,10 @@ enum { TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 }; /* RFC 6455 5.2 *
 
 /* --- Numbers as bytes, most significant first ------------------------------ */
 
-/* The 64-bit number is the third argument, and not the second: so it comes to lie
+/* Both are out of line: copied into the many places that call them they took 80 bytes.
+ * The 64-bit number is the third argument, and not the second: so it comes to lie
  * in the registers 2 and 3, and nothing on the stack. */
-static void put_be(uint8_t *at, uint32_t bytes, uint64_t number)
+OUT_OF_LINE static void put_be(uint8_t *at, uint32_t bytes, uint64_t number)
 {
 	while (bytes > 0) {
 		at[--bytes] = (uint8_t)number;
@@ -48,7 +49,7 @@ static void put_be(uint8_t *at, uint32_t bytes, uint64_t number)
 	}
 }
 
-static uint64_t get_be(const uint8_t *at, uint32_t bytes)
+OUT_OF_LINE static uint64_t get_be(const uint8_t *at, uint32_t bytes)
 {
 	uint64_t number = 0;
 	while (bytes-- > 0)
@@ -102,12 +103,12 @@ static uint32_t pass(const struct mooring *m, uint8_t **cursor)
 }
 
 /* forget frees every record that ends within the oldest so many rows, and counts
- * as lost what was not settled. */
+ * as lost what was not settled. Below 0, it frees none. */
 static bool forget(struct mooring *m, uint32_t rows, bool settled)
 {
 	uint32_t before = m->waiting, n;
 	/* at() leaves the head at the oldest record: what is free lies before it. */
-	while (m->waiting > 0 && (n = rows_of(at(m, &m->head))) <= rows) {
+	while (m->waiting > 0 && (int32_t)(rows - (n = rows_of(at(m, &m->head)))) >= 0) {
 		if (!settled && form_of(m->head) != GAP)
 			m->lost += n;
 		rows -= n;
@@ -162,7 +163,8 @@ static uint8_t *reserve(struct mooring *m, uint32_t length, uint32_t rows)
 				tail[2] = SKIP << 4;
 			break;
 		}
-		if (!m->config->drop_oldest || m->waiting == 0) {
+		/* What the whole ring could not hold costs no row that is there. */
+		if (!m->config->drop_oldest || length > (uint32_t)(m->ring_end - m->ring)) {
 			m->gap += rows;
 			m->lost += rows;
 			return NULL;
@@ -171,9 +173,7 @@ static uint8_t *reserve(struct mooring *m, uint32_t length, uint32_t rows)
 	}
 	if (gap > 0) {
 		uint8_t *to = m->tail;
-		to[0] = to[1] = 0;
-		to[2] = GAP << 4;
-		put_be(to + 3, 6, m->gap);
+		put_be(to, HEAD, (uint64_t)GAP << 52 | m->gap); /* no body; the form; the count as time */
 		m->gap = 0;
 		added(m, to);
 	}
@@ -480,7 +480,7 @@ static void ended(struct mooring *m, uint32_t code, uint32_t close_code)
 			m->faults = 0; /* not in a row */
 		else if (++m->faults >= 2) { /* PROTOCOL 9.4 */
 			m->faults = 0;
-			forget(m, m->flight[0] - (uint32_t)m->head_seq, false);
+			forget(m, m->flight[0] - (uint32_t)m->head_seq, false); /* below 0: it made room */
 		}
 	}
 	m->send = m->head; /* PROTOCOL 8.3.2 */
@@ -815,7 +815,9 @@ static bool receive(struct mooring *m)
 	} else if (opcode == (0x80 | CLOSE)) {
 		/* Without a code it is 1005, which nobody may send. */
 		uint32_t code = length < 2 ? 1005 : (uint32_t)(payload[0] << 8 | payload[1]);
-		leave(m, length < 2 ? 1000 : code, code < 1000 ? 1002 : code);
+		if (code < 1000)
+			code = 1002;
+		leave(m, length < 2 ? 1000 : code, code);
 	} else if (opcode != (0x80 | PONG)) {
 		length += m->link.message;
 		if (opcode >= 128 && !frame(m, length))
@@ -980,7 +982,7 @@ static void response(struct mooring *m)
 			return;
 		uint32_t length = m->link.message;
 		if (byte >= ' ') {
-			if (length < MOORING_RX - 30)
+			if (length < MOORING_RX - 2 * 29) /* an acceptance is looked for up to its end */
 				line[m->link.message++] = byte;
 		} else if (byte == '\n') {
 			if (length == 0) {
@@ -1319,8 +1321,7 @@ bool mooring_append_packed(struct mooring *m, uint8_t index, uint64_t time, uint
 	/* Until the clock is known, the offset is BY_TICK. */
 	put_be(to + 3, 6, time != MOORING_NOW ? time & ~BY_TICK : m->now + m->offset);
 	if (form != ROW) {
-		put_be(to + HEAD, 2, n);
-		put_be(to + HEAD + 2, 4, step_us);
+		put_be(to + HEAD, 6, (uint64_t)n << 32 | step_us); /* n 2, step 4 */
 	}
 	m->at = to + head;
 	m->end = to + length;
@@ -1377,7 +1378,7 @@ void mooring_stop(struct mooring *m)
 
 void mooring_start(struct mooring *m)
 {
-	m->state = IDLE;
+	m->state = (uint8_t)(m->state % STOPPED); /* IDLE if it was that; a connection stays */
 	m->wake = m->now;
 }
 
@@ -1392,7 +1393,8 @@ bool mooring_restore(struct mooring *m, uint64_t seq, const uint8_t *record, uin
 	if (record == NULL)
 		return true;
 	if (length < HEAD + 1 || length != HEAD + body_of(record) || form_of(record) >= GAP ||
-	    (record[2] & 15) >= m->config->layout_count || rows_of(record) == 0)
+	    (record[2] & 15) >= m->config->layout_count ||
+	    (form_of(record) != ROW && length <= MOORING_BLOCK_HEAD) || rows_of(record) == 0)
 		return false; /* memory that was not what keep was given */
 	uint8_t *to = reserve(m, length, 0);
 	if (to == NULL)

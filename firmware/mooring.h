@@ -109,7 +109,7 @@ static inline struct mooring_value mooring_text(const char *text)
 {
 	struct mooring_value v = {4, {0}};
 	v.as.text = text;
-	return v;
+	return text != NULL ? v : mooring_none();
 }
 
 /* What a COMMAND asks for (PROTOCOL 6.3). name has no 0 at its end; args is one
@@ -274,7 +274,8 @@ static inline void mooring_retry_after(struct mooring *m, uint32_t seconds)
 	m->asked.slot = m->spread * 1000u; /* PROTOCOL 9.2 */
 }
 
-/* Takes leave of the server and stays away, until mooring_start(). Rows stay. */
+/* Takes leave of the server and stays away, until mooring_start(), which connects at
+ * once, also if it is the time to wait. Rows stay. */
 void mooring_stop(struct mooring *m);
 void mooring_start(struct mooring *m);
 

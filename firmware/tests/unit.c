@@ -433,6 +433,130 @@ static void test_poison(void)
 	assert(t.rows[t.row_count - 1][0] == 6 && t.m.state == CONNECTED);
 }
 
+/* A row that can never fit must not cost the rows that are there. */
+static void test_too_large(void)
+{
+	static char text[500];
+	static const struct mooring_channel one[] = {{"text", NULL, MOORING_STRING, 0}};
+	static const struct mooring_layout tables[] = {{"text", one, 1}};
+	int16_t numbers[1] = {0};
+	for (int drop = 0; drop < 2; drop++) {
+		begin_test(1024);
+		config.layouts = tables;
+		config.layout_count = 1;
+		config.drop_oldest = drop;
+		mooring_set_time(&t.m, T0);
+		struct mooring_value v = mooring_text("short");
+		for (int i = 0; i < 5; i++)
+			assert(mooring_append(&t.m, 0, MOORING_NOW, &v));
+		memset(text, 'x', sizeof text - 1);
+		v = mooring_text(text); /* more than the frame memory takes */
+		assert(!mooring_append(&t.m, 0, MOORING_NOW, &v));
+		assert(!mooring_append(&t.m, 1, MOORING_NOW, &v)); /* no such layout */
+		assert(!mooring_append_packed(&t.m, 0, MOORING_NOW, 1000, 0, 2, numbers));
+		assert(!mooring_append_packed(&t.m, 0, MOORING_NOW, 1000, 1, 9, numbers));
+		assert(mooring_text(NULL).type == mooring_none().type);
+		assert(mooring_waiting(&t.m) == 5 && t.m.head_seq == 0);
+		assert(t.m.gap == 3 && t.m.lost == 3);
+	}
+}
+
+/* Rows on their way that had to make room are not given up a second time, and with
+ * them what came after (PROTOCOL 9.4). */
+static void test_poison_made_room(void)
+{
+	begin_test(300);
+	config.drop_oldest = true;
+	mooring_set_time(&t.m, T0);
+	for (int round = 0; round < 2; round++) {
+		turn(0);
+		row(round);
+		settle();
+		assert(t.m.state == CONNECTED && t.m.link.flights > 0);
+		t.room = 0;
+		for (int i = 0; i < 40; i++)
+			assert(row(100 + i));
+		assert((int32_t)(t.m.flight[0] - (uint32_t)t.m.head_seq) < 0);
+		t.room = SIZE_MAX;
+		uint64_t there = mooring_waiting(&t.m);
+		feed_ws(0x88, "\x10\x68", 2); /* 4200 */
+		turn(0);
+		assert(t.m.state == IDLE && t.m.ended == 4200);
+		assert(mooring_waiting(&t.m) == there && there > 10);
+		mooring_start(&t.m);
+	}
+}
+
+/* A header of the handshake is compared no farther than it goes; nothing lies behind
+ * this client. */
+static void test_blanks(void)
+{
+	static const char head[] = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept:";
+	begin_test(1024);
+	struct mooring *m = malloc(sizeof *m);
+	assert(m != NULL && mooring_init(m, &config, t.memory, sizeof t.memory, 512, t.tick));
+	mooring_poll(m, t.tick);
+	assert(m->state == UPGRADING);
+	feed(head, sizeof head - 1);
+	for (int i = 0; i < 300; i++)
+		feed(" ", 1);
+	feed("\r\n\r\n", 4);
+	mooring_poll(m, t.tick);
+	assert(m->state == IDLE && m->ended == 101);
+	free(m);
+}
+
+/* A Close has a code that a Close may have (RFC 6455 7.4). */
+static void test_close_codes(void)
+{
+	static const struct { const char *body; size_t length; int answer; unsigned ended; } is[] = {
+		{"", 0, 1000, 1005}, {"\x03", 1, 1000, 1005}, {"\x03\xe7", 2, 1002, 1002}, {"\0\0", 2, 1002, 1002},
+		{"\x03\xe8", 2, 1000, 1000}, {"\x10\x05why", 5, 4101, 4101},
+	};
+	for (size_t i = 0; i < sizeof is / sizeof is[0]; i++) {
+		begin_test(1024);
+		settle();
+		feed_ws(0x88, is[i].body, is[i].length);
+		settle();
+		assert(t.m.state == IDLE && t.close_code == is[i].answer && t.m.ended == is[i].ended);
+	}
+}
+
+/* Records from a flash that did not keep them are read no farther than they go. */
+static void test_restore_short(void)
+{
+	for (unsigned form = REGULAR; form <= 6; form++)
+		for (unsigned length = 1; length <= MOORING_BLOCK_HEAD; length++) {
+			begin_test(1024);
+			uint8_t *record = calloc(1, length);
+			assert(record != NULL);
+			if (length > 2) {
+				record[1] = (uint8_t)(length - HEAD);
+				record[0] = length < HEAD ? 0xff : 0;
+				record[2] = (uint8_t)(form << 4);
+			}
+			memset(record + (length > HEAD ? HEAD : length), 1, length > HEAD ? length - HEAD : 0);
+			assert(!mooring_restore(&t.m, 0, record, (uint16_t)length) && mooring_waiting(&t.m) == 0);
+			free(record);
+		}
+}
+
+/* Begun twice, a client keeps its one connection; and its wait, if it was not stopped. */
+static void test_start_again(void)
+{
+	begin_test(1024);
+	mooring_start(&t.m);
+	settle();
+	assert(t.m.state == CONNECTED && t.opens == 1);
+	mooring_start(&t.m);
+	settle();
+	assert(t.m.state == CONNECTED && t.opens == 1 && t.closes == 0);
+	mooring_stop(&t.m);
+	mooring_start(&t.m);
+	settle();
+	assert(t.m.state == CONNECTED && t.opens == 2 && t.closes == 1);
+}
+
 static void test_commands(void)
 {
 	begin_test(1024);
@@ -713,6 +837,12 @@ int main(void)
 	test_notices();
 	test_refusals();
 	test_poison();
+	test_too_large();
+	test_poison_made_room();
+	test_blanks();
+	test_close_codes();
+	test_restore_short();
+	test_start_again();
 	test_commands();
 	test_mirror();
 	test_linger();
