@@ -43,7 +43,7 @@ func (a *API) identify(ctx huma.Context, next func(huma.Context)) {
 	case err != nil:
 		a.refuse(ctx, err)
 	case !user.Role.May(role):
-		a.refuse(ctx, huma.Error403Forbidden(fmt.Sprintf("%s is a %s; this needs the role %s", user.Name, user.Role, role)))
+		a.refuse(ctx, huma.Error403Forbidden(fmt.Sprintf("%s has the role %s; this needs the role %s", user.Name, user.Role, role)))
 	default:
 		if wait, ok := a.limits.request(user.ID); !ok {
 			a.refuse(ctx, tooMany(wait, "too many requests of this user"))
