@@ -21,7 +21,7 @@ func (conformCommand) Help() string {
 
   fleet conform --exec 'python3 device.py {url} {token}'
 
-The program is started anew for every scenario, several at a time, and ended with SIGTERM. It should connect at once, send a row several times a second until it is ended, keep what is not acknowledged, and take its time to come back from the protocol, not from a setting. What it gives no occasion for is "not shown". In two scenarios the URL begins with wss; the program is told which authority to trust by {ca}, and by SSL_CERT_FILE and NODE_EXTRA_CA_CERTS in its environment. The whole takes about half a minute.
+The program is started anew for every scenario, several at a time, and ended with SIGTERM. It should connect at once, send a row several times a second until it is ended, keep what is not acknowledged, and take its time to come back from the protocol, not from a setting. What it gives no occasion for is "not shown". In two scenarios the URL begins with wss; the program is told which authority to trust by {ca}, and by SSL_CERT_FILE and NODE_EXTRA_CA_CERTS in its environment. The whole takes half a minute to a minute.
 
 Scenarios: ` + strings.Join(conform.Scenarios(), ", ") + `.
 
