@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"math"
 
 	"mooring/wire"
 )
@@ -45,9 +46,11 @@ func (l *link) acked(ack wire.Ack) {
 	c.stats.Refusals += ack.Rejected
 	// An ack covers nothing that was not sent on this connection.
 	next := min(ack.Next, max(c.send.seq, c.buffer.head.seq))
-	temporary := l.holdBack(ack.Rejects, next)
+	l.holdBack(ack.Rejects, next)
+	kept := uint64(math.MaxUint64) // rows from here on are sent again
 	if l.holdAt > 0 {
-		next = min(next, l.holdAt-1)
+		kept = l.holdAt - 1
+		next = min(next, kept)
 	}
 	now := l.now()
 	l.latencies = l.latencies[:0]
@@ -68,9 +71,13 @@ func (l *link) acked(ack wire.Ack) {
 
 	if c.cfg.OnReject != nil {
 		for _, reject := range ack.Rejects {
-			if !temporary || reject.Code < wire.CodeUnknownLayout {
-				c.cfg.OnReject(reject)
+			if !reject.Code.Final() {
+				if reject.Seq >= kept {
+					continue
+				}
+				reject.N = min(reject.N, kept-reject.Seq)
 			}
+			c.cfg.OnReject(reject)
 		}
 	}
 	if rows > 0 && c.cfg.OnAck != nil {
@@ -83,21 +90,23 @@ func (l *link) acked(ack wire.Ack) {
 
 // holdBack looks for refusals that may pass, and if there are any to try again,
 // sets l.holdAt to one more than the oldest such row and has the link reconnect.
-func (l *link) holdBack(rejects []wire.Reject, next uint64) bool {
+func (l *link) holdBack(rejects []wire.Reject, next uint64) {
 	c := l.client
+	if l.holdAt > 0 {
+		return // all that an ACK can still refuse is behind, and is sent again
+	}
 	oldest, code := next, wire.Code(0)
 	for _, reject := range rejects {
-		if reject.Seq+reject.N <= c.buffer.head.seq {
-			continue // rows that were given up meanwhile
+		if reject.Code.Final() || reject.Channel != wire.WholeRow {
+			continue
 		}
-		seq := max(reject.Seq, c.buffer.head.seq)
-		if reject.Code >= wire.CodeUnknownLayout && reject.Channel == wire.WholeRow &&
-			seq < oldest && !c.layouts[c.layoutAt(seq)].rejected {
+		end := min(reject.Seq+reject.N, oldest)
+		if seq := c.firstTaken(reject.Seq, end); seq < end {
 			oldest, code = seq, reject.Code
 		}
 	}
 	if code == 0 {
-		return false
+		return
 	}
 	if c.held.rounds > 0 && c.held.seq == oldest {
 		c.held.rounds++
@@ -105,28 +114,27 @@ func (l *link) holdBack(rejects []wire.Reject, next uint64) bool {
 		c.held = hold{seq: oldest, rounds: 1}
 	}
 	if c.held.rounds > maxHolds {
-		return false
+		return
 	}
-	if l.holdAt == 0 {
-		l.holdAt = oldest + 1
-	}
+	l.holdAt = oldest + 1
 	if l.leave == nil {
 		l.leave = &leaving{code: 1000, class: wire.ClassRetry, err: errAgain}
 		if code == wire.CodeQuota {
 			l.leave.class = wire.ClassLater
 		}
 	}
-	return true
 }
 
-// layoutAt finds the layout of a row in the buffer.
-func (c *Client) layoutAt(seq uint64) LayoutID {
-	at := c.buffer.head
-	for {
+// firstTaken finds the first row of the buffer, from one on and before end, whose
+// layout was not rejected for good; end: there is none. An entry of an ACK may be
+// of rows of several layouts.
+func (c *Client) firstTaken(from, end uint64) uint64 {
+	for at := c.buffer.head; at.seq < end; {
 		layout, _, _, size := peek(&at)
-		if at.seq == seq {
-			return layout
+		if at.seq >= from && !c.layouts[layout].rejected {
+			return at.seq
 		}
 		at.skip(size)
 	}
+	return end
 }

@@ -310,6 +310,13 @@ func TestConfigNamesTheFieldAtFault(t *testing.T) {
 		_, err := client.New(cfg)
 		require.ErrorContains(t, err, field)
 	}
+	// The server would close the connection for such a HELLO, each time.
+	for _, text := range []string{"\xff", "a\x00b"} {
+		_, err := client.New(client.Config{URL: "ws://mooring.test", Model: text})
+		require.ErrorContains(t, err, "Model")
+		_, err = client.New(client.Config{URL: "ws://mooring.test", Firmware: text})
+		require.ErrorContains(t, err, "Firmware")
+	}
 	_, err := client.New(client.Config{URL: "ws://user:secret@mooring.test"})
 	require.ErrorContains(t, err, "credentials")
 }

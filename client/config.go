@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"mooring/wire"
 )
@@ -158,6 +160,11 @@ func (c *Config) validate() (*url.URL, error) {
 		return nil, errors.New("client: HandshakeTimeout, Linger: negative")
 	case len(c.Model) > wire.MaxName || len(c.Firmware) > wire.MaxName:
 		return nil, fmt.Errorf("client: Model, Firmware: longer than %d bytes", wire.MaxName)
+	case !isText(c.Model) || !isText(c.Firmware):
+		return nil, errors.New("client: Model, Firmware: not UTF-8, or with U+0000")
 	}
 	return address, nil
 }
+
+// isText says whether a server takes it in HELLO (PROTOCOL §4.1).
+func isText(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }

@@ -97,10 +97,12 @@ func (l *link) encode(s *step, now time.Duration, waiting int) {
 	c := l.client
 	id, millis, encoded, size := peek(&c.send)
 	if c.layouts[id].size > c.maxFrame {
-		if s.why = c.tooLarge(&c.layouts[id]); s.why != nil {
-			l.giveUp(s)
+		if !l.welcomed {
+			return // WELCOME will tell whether it fits
 		}
-		return // else WELCOME will tell whether it fits
+		s.why = c.tooLarge(&c.layouts[id])
+		l.giveUp(s)
+		return
 	}
 	layout := &c.layouts[id].layout
 	builder := builders.Get().(*frameBuilder)
@@ -132,7 +134,9 @@ func (l *link) encode(s *step, now time.Duration, waiting int) {
 	frame, err := builder.encoder.Data(&builder.data)
 	if err != nil || len(frame) > c.maxFrame {
 		builders.Put(builder)
-		l.giveUp(s)
+		if l.welcomed { // else WELCOME will tell whether it fits
+			l.giveUp(s)
+		}
 		return
 	}
 	c.send = from
