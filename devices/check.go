@@ -56,7 +56,9 @@ func (r *Registry) runChecks(stop, operations context.Context) {
 const maxCheck = 1024
 
 // findRevoked finds sessions whose credential is no longer good, token 0: none, and
-// those that are replaced, if $7 asks for it.
+// those that are replaced, if $7 asks for it. A session that is not on record, or is
+// another device's there, counts as replaced: a standby that took over, or a database
+// that was restored, lacks it, and only a new one gets the device on record (decision 149).
 const findRevoked = `
 SELECT u.session, u.device,
        CASE WHEN v.gone OR NOT v.void THEN 0 ELSE u.token END,
@@ -66,13 +68,13 @@ SELECT u.session, u.device,
   FROM unnest($1::int8[], $2::int4[], $3::int8[], $4::text[], $5::text[], $6::int8[]) AS u (session, device, token, name, serial, expires)
   LEFT JOIN mooring.devices d ON d.id = u.device
   LEFT JOIN mooring.tokens t ON t.id = u.token
-  LEFT JOIN mooring.sessions s ON $7 AND s.id = u.session
+  LEFT JOIN mooring.sessions s ON $7 AND s.id = u.session AND s.device_id = u.device
  CROSS JOIN LATERAL (
        SELECT d.id IS NULL OR d.disabled AS gone,
               COALESCE(u.token <> 0 AND (t.id IS NULL OR t.revoked_at IS NOT NULL OR t.expires_at <= now())
                     OR u.serial <> '' AND (d.name <> u.name OR u.expires > 0 AND u.expires <= extract(epoch FROM now())
                        OR EXISTS (SELECT FROM mooring.revoked_certificates c WHERE c.name = u.name AND c.serial = u.serial)), false) AS void) v
- WHERE v.gone OR v.void OR s.replaced_at IS NOT NULL`
+ WHERE v.gone OR v.void OR s.replaced_at IS NOT NULL OR $7 AND s.id IS NULL`
 
 // checked is what a statement asks with, column by column.
 type checked struct {

@@ -76,7 +76,7 @@ RETURNING before.ended_at IS NOT NULL`, r.incarnation, r.config.Lease.Seconds())
 	}
 	switch {
 	case isNoRows(err):
-		return errNoIncarnation
+		return r.enterAgain(ctx)
 	case err != nil:
 		return err
 	case declaredDead:
@@ -86,6 +86,29 @@ RETURNING before.ended_at IS NOT NULL`, r.incarnation, r.config.Lease.Seconds())
 		r.config.Logger.Warn("this gateway was taken for dead; opening its sessions again")
 		r.book.markAll()
 	}
+	return nil
+}
+
+// insertIncarnation enters this incarnation again, and keeps its number from being
+// given to another start.
+const insertIncarnation = `
+WITH back AS (
+    INSERT INTO mooring.gateways (incarnation, name, started_at, lease_until) OVERRIDING SYSTEM VALUE
+    VALUES ($1, $2, $3, now() + make_interval(secs => $4)) ON CONFLICT DO NOTHING
+)
+SELECT setval(s.name, $1) FROM (SELECT pg_get_serial_sequence('mooring.gateways', 'incarnation')::regclass AS name) s
+ WHERE COALESCE(pg_sequence_last_value(s.name), 0) < $1`
+
+// enterAgain follows the loss of this incarnation's row, by a database that was restored
+// or that lacks its last commits: without it, every device here would be shown offline
+// for as long as this server runs (decision 149).
+func (r *Registry) enterAgain(ctx context.Context) error {
+	_, err := r.pool.Exec(ctx, insertIncarnation, r.incarnation, r.config.Gateway, r.opened, r.config.Lease.Seconds())
+	if err != nil {
+		return fmt.Errorf("%w, and can't be put back: %w", errNoIncarnation, err)
+	}
+	r.config.Logger.Warn("the database knew nothing of this gateway; it is on record again")
+	r.book.markAll()
 	return nil
 }
 

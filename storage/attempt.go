@@ -116,7 +116,7 @@ func (w *writer) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.conn, w.hasBatchTable = conn, false
+	w.conn, w.hasBatchTable, w.seen = conn, false, nil
 	return nil
 }
 

@@ -69,6 +69,11 @@ type Config struct {
 	// Defaults to 60 s.
 	AttemptTimeout time.Duration
 
+	// OnGoneBack is told, once, that the database has gone back and nothing is
+	// stored any more: an error that matches ErrGoneBack. It must not block.
+	// Defaults to nobody.
+	OnGoneBack func(error)
+
 	// Logger gets what an operator should know. Defaults to discarding it.
 	Logger *slog.Logger
 

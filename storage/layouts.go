@@ -103,6 +103,9 @@ func (l *layouts) load(ctx context.Context) error {
 // with whoever else waits: an error other than ErrLayoutRefused may pass, and
 // asking again is right whatever came of the first time.
 func (s *Store) ResolveLayout(ctx context.Context, device int32, layout *wire.Layout) (int32, error) {
+	if err := s.wentBack(); err != nil {
+		return 0, err
+	}
 	return s.layouts.resolve(ctx, device, layout)
 }
 

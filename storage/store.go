@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -37,6 +38,7 @@ type Store struct {
 	contacts   *contacts
 	follower   *Follower
 	sockets    sockets
+	goneBack   atomic.Pointer[error] // why nothing is stored any more; nil: all is well
 
 	stop     context.CancelFunc
 	running  sync.WaitGroup

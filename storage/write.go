@@ -29,6 +29,7 @@ type writer struct {
 	closed        bool
 	conn          *pgconn.PgConn
 	hasBatchTable bool
+	seen          map[int32]struct{} // layouts compared on this connection, see goneback.go
 	leaving       []chan struct{}
 	sql           bytes.Buffer
 	arranged      arrangement
@@ -58,7 +59,7 @@ type part struct {
 // connection, and returns when every one of them is committed, a duplicate of a
 // committed one, or in Outcome.Rejected. While the database is away, or can't
 // take rows for a reason that is not theirs, it keeps trying; it gives up only
-// when ctx ends, and then nothing of the batch may be reported as stored, though
+// when ctx ends, or with ErrGoneBack, and then nothing of the batch may be reported as stored, though
 // parts of it may be. One call at a time per writer. rows is neither changed nor
 // kept.
 //
@@ -154,6 +155,10 @@ func (w *writer) writePart(ctx context.Context, p *part, resent []int32, outcome
 			w.store.contacts.rest(w.number)
 			return nil, fmt.Errorf("storage: batch of %d rows not stored: %w", p.count, err)
 		}
+		if err := w.store.wentBack(); err != nil {
+			w.store.contacts.rest(w.number)
+			return nil, err
+		}
 		err := w.attempt(ctx, p, resent, outcome)
 		if err == nil {
 			committed = true
@@ -163,6 +168,9 @@ func (w *writer) writePart(ctx context.Context, p *part, resent []int32, outcome
 		}
 		if committedBefore(err) {
 			p.unsure = true // the next attempt finds what came of it
+			continue
+		}
+		if errors.Is(err, ErrGoneBack) {
 			continue
 		}
 		class := classify(err)
@@ -214,6 +222,9 @@ func (w *writer) attempt(ctx context.Context, p *part, resent []int32, outcome *
 	ctx, cancel := context.WithTimeout(ctx, w.store.config.AttemptTimeout)
 	defer cancel()
 	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	if err := w.compareLayouts(ctx); err != nil {
 		return err
 	}
 	start := time.Now()

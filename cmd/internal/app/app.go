@@ -49,7 +49,7 @@ type App struct {
 	proxyRefusals prometheus.Counter
 
 	stopping atomic.Bool
-	failed   chan error // the HTTP server's end, if nobody asked for it
+	failed   chan error // the first reason why the server can't go on
 	mu       sync.Mutex // one Start or Stop at a time
 	steps    []step     // what Stop undoes, last first
 	stopErr  error
@@ -167,6 +167,7 @@ func (a *App) startStorage(ctx context.Context) error {
 		Retention:  time.Duration(a.cfg.Retention),
 		Logger:     a.logger,
 		Registerer: a.registerer,
+		OnGoneBack: a.fail,
 	})
 	if err != nil {
 		return err
@@ -259,7 +260,7 @@ func (a *App) serve(listener net.Listener) {
 	go func() {
 		defer close(ended)
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			a.failed <- fmt.Errorf("HTTP server: %w", err)
+			a.fail(fmt.Errorf("HTTP server: %w", err))
 		}
 	}()
 	stopHTTP := step{"HTTP server", func(ctx context.Context) error {
@@ -309,6 +310,14 @@ func (a *App) unwind(ctx context.Context) error {
 		a.logger.Debug("stopped", "part", part.name, "took", time.Since(begun))
 	}
 	return errors.Join(faults...)
+}
+
+// fail says why the server can't go on; the first reason counts.
+func (a *App) fail(err error) {
+	select {
+	case a.failed <- err:
+	default:
+	}
 }
 
 // Failed receives an error if the server can't go on; Stop is still to be
