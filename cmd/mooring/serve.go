@@ -39,6 +39,14 @@ func (s *serveCommand) Run(ctx context.Context, out *console) error {
 	defer release()
 
 	server := app.New(s.Config)
+	// From before the start to behind the stop: SIGHUP would end the process.
+	watched, endWatch := context.WithCancel(context.WithoutCancel(ctx))
+	reloading := reloads(watched, server)
+	defer func() {
+		endWatch()
+		<-reloading
+	}()
+
 	begun := time.Now()
 	if err := server.Start(soft); err != nil {
 		if soft.Err() != nil {
@@ -50,13 +58,6 @@ func (s *serveCommand) Run(ctx context.Context, out *console) error {
 	if terminal.IsTerminal(out.stderr) {
 		s.welcome(out.stderr, server)
 	}
-
-	watched, endWatch := context.WithCancel(soft)
-	reloading := reloads(watched, server)
-	defer func() {
-		endWatch()
-		<-reloading
-	}()
 
 	var failure error
 	select {

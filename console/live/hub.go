@@ -126,8 +126,8 @@ func (h *Hub) Stop(ctx context.Context) error {
 		v.transport.abort()
 	}
 	h.mu.RUnlock()
+	h.stop() // also what waits for the database ends now
 	<-gone
-	h.stop()
 	h.running.Wait()
 	h.cfg.Committed.Watch(nil)
 	return nil

@@ -52,7 +52,10 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, who Person) error { 
 	if err := h.enter(req.filter, who.User); err != nil {
 		return err
 	}
-	s, err := h.choose(r.Context(), &req.filter)
+	asking, cancel := context.WithCancel(r.Context())
+	defer context.AfterFunc(h.life, cancel)() //nolint:contextcheck // a hub that stops does not wait for the database
+	s, err := h.choose(asking, &req.filter)
+	cancel()
 	if err != nil {
 		h.exit(req.filter, who.User)
 		h.metrics.refused.WithLabelValues("database").Inc()
@@ -77,7 +80,7 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, who Person) error { 
 	h.viewers[v] = struct{}{}
 	h.mu.Unlock()
 	// Not the request's context: that ends with the handler.
-	ctx, cancel := context.WithCancel(h.life)
+	ctx, end := context.WithCancel(h.life)
 	go func() {
 		defer h.watching.Done()
 		defer close(v.gone)
@@ -86,7 +89,7 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, who Person) error { 
 	}()
 	go func() {
 		defer h.watching.Done()
-		defer cancel()
+		defer end()
 		v.part(v.survive(func() error { return v.run(ctx, from, hasCursor, req.noSnapshot) }))
 	}()
 	return nil

@@ -42,12 +42,15 @@ type world struct {
 	commands func([]devices.Command)
 	// Called while the hub asks; may be nil.
 	onWatched, onLatest func()
-	latestAsked         int
-	broken              bool // asked who fits a filter, it fails
+	// Asked for values, or who fits a filter, it answers when ctx ends.
+	hangsLatest, hangsWatched bool
+	hung                      chan struct{} // it was asked, and hangs
+	latestAsked               int
+	broken                    bool // asked who fits a filter, it fails
 }
 
 func newWorld(count int) *world {
-	w := &world{stored: make(map[int32][2]storage.LatestReading), news: make(map[int32]*storage.News)}
+	w := &world{stored: make(map[int32][2]storage.LatestReading), news: make(map[int32]*storage.News), hung: make(chan struct{}, 16)}
 	for i := range count {
 		w.devices = append(w.devices, devices.Watched{ID: int32(i), Name: name(i), Model: "m", Gateway: "here", Online: true, Session: 1, Since: time.Unix(1, 0)})
 	}
@@ -56,9 +59,16 @@ func newWorld(count int) *world {
 
 func name(i int) string { return fmt.Sprintf("d%03d", i) }
 
-func (w *world) Watched(_ context.Context, filter devices.WatchFilter) (list []devices.Watched, total int, err error) {
+func (w *world) Watched(ctx context.Context, filter devices.WatchFilter) (list []devices.Watched, total int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.hangsWatched {
+		w.mu.Unlock()
+		w.hung <- struct{}{}
+		<-ctx.Done()
+		w.mu.Lock()
+		return nil, 0, ctx.Err()
+	}
 	if w.broken {
 		return nil, 0, errors.New("the database is away")
 	}
@@ -105,7 +115,7 @@ func (w *world) FollowPresence(ctx context.Context, synced func(), changed func(
 	return ctx.Err()
 }
 
-func (w *world) LatestOf(_ context.Context, ids []int32, yield func(storage.LatestReading) error) error {
+func (w *world) LatestOf(ctx context.Context, ids []int32, yield func(storage.LatestReading) error) error {
 	w.mu.Lock()
 	var found []storage.LatestReading
 	for _, id := range ids {
@@ -114,8 +124,13 @@ func (w *world) LatestOf(_ context.Context, ids []int32, yield func(storage.Late
 		}
 	}
 	w.latestAsked++
-	hook := w.onLatest
+	hook, hangs := w.onLatest, w.hangsLatest
 	w.mu.Unlock()
+	if hangs {
+		w.hung <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if hook != nil {
 		hook()
 	}
