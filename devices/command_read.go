@@ -14,7 +14,7 @@ import (
 )
 
 const selectCommands = `
-SELECT c.id, d.name, c.name, c.args, c.state, c.idempotent, c.asked_by, c.created_at, c.created_at + c.ttl,
+SELECT c.id, d.name, c.name, c.args, c.state, c.idempotent, c.asked_by, c.created_at, c.created_at + ` + lifetime + `,
        c.sent_at, c.accepted_at, c.finished_at, c.status, c.detail, COALESCE(c.note, '')
   FROM mooring.commands c JOIN mooring.devices d ON d.id = c.device_id
 `

@@ -186,7 +186,7 @@ func (r *Registry) reloadCommands(ctx context.Context) error {
 	defer cancel()
 	rows, err := r.pool.Query(ctx, `
 SELECT DISTINCT device_id FROM mooring.commands
- WHERE (state = 'queued' OR state = 'sent' AND idempotent) AND created_at + ttl > now()`)
+ WHERE (state = 'queued' OR state = 'sent' AND idempotent) AND created_at + `+lifetime+` > now()`)
 	var devices []int32
 	if err == nil {
 		devices, err = pgx.CollectRows(rows, pgx.RowTo[int32])
@@ -225,6 +225,10 @@ func (d *dispatcher) takeDue(book *book) (devices []int32, sessions []int64) {
 	return devices, sessions
 }
 
+// lifetime is a command's ttl as far as can be computed with: a row made by hand may
+// hold any interval, and one that is out of range would fail the statement for all.
+const lifetime = `greatest(interval '0', least(ttl, interval '10 years'))`
+
 // claimCommands marks as sent what is to be delivered now: of each device the
 // oldest, as many as may be unanswered at once, and only if no other gateway
 // has a newer connection of it. What is idempotent and was sent on an older
@@ -240,7 +244,7 @@ WITH here AS (
            SELECT o.id FROM mooring.commands o
             WHERE o.device_id = here.device
               AND (o.state = 'queued' OR o.state = 'sent' AND o.idempotent AND o.session_id < here.session)
-              AND o.created_at + o.ttl > now()
+              AND o.created_at + ` + lifetime + ` > now()
             ORDER BY o.id
             LIMIT greatest(0, $3 - (SELECT count(*) FROM mooring.commands s
                                      WHERE s.device_id = here.device AND s.state = 'sent'
@@ -251,7 +255,7 @@ UPDATE mooring.commands c
    SET state = 'sent', sent_at = clock_timestamp(), gateway = $4, session_id = chosen.session, note = NULL
   FROM chosen
  WHERE c.id = chosen.id
-RETURNING c.id, c.device_id, c.session_id, c.name, c.args, ceil(extract(epoch FROM c.created_at + c.ttl - now()))::int4, c.idempotent`
+RETURNING c.id, c.device_id, c.session_id, c.name, c.args, ceil(extract(epoch FROM c.created_at + ` + lifetime + ` - now()))::int4, c.idempotent`
 
 // claimed is a command that is this gateway's to send.
 type claimed struct {

@@ -125,9 +125,9 @@ UPDATE mooring.commands c
        SELECT o.id FROM mooring.commands o
         WHERE o.state IN ('queued', 'sent', 'accepted')
           AND now() > CASE o.state
-                      WHEN 'queued' THEN o.created_at + o.ttl
-                      WHEN 'sent' THEN o.created_at + o.ttl + make_interval(secs => $1)
-                      ELSE greatest(o.created_at + o.ttl, o.accepted_at) + make_interval(secs => $2) END
+                      WHEN 'queued' THEN o.created_at + ` + lifetime + `
+                      WHEN 'sent' THEN o.created_at + ` + lifetime + ` + make_interval(secs => $1)
+                      ELSE greatest(o.created_at + ` + lifetime + `, o.accepted_at) + make_interval(secs => $2) END
         LIMIT 5000 FOR UPDATE SKIP LOCKED)`
 
 func (r *Registry) expireCommands(ctx context.Context) error {
