@@ -138,6 +138,26 @@ func TestAppendRejects(t *testing.T) {
 	}
 }
 
+// A device sends again from the oldest row on that is told to be refused for now. Where
+// not all can be told, it must be the oldest ones that are.
+func TestTheOldestRefusalsForNowAreTold(t *testing.T) {
+	t.Parallel()
+	var list []Reject
+	for i := range uint64(MaxAckRejects) {
+		list = AppendRejects(list, []Reject{{Seq: 2 * i, N: 1, Channel: 0, Code: CodeType}})
+	}
+	for i := range uint64(24) {
+		list = AppendRejects(list, []Reject{{Seq: 1<<40 + 2*i, N: 1, Channel: WholeRow, Code: CodeQuota}})
+	}
+	frame, listed := NewEncoder().AckWithin(&Ack{Next: 1 << 41, Window: 16, Rejected: 1, Rejects: list}, MinReceive)
+	require.Less(t, listed, 24)
+	ack, err := NewDecoder(Limits{}).Ack(frame)
+	require.NoError(t, err)
+	for i, reject := range ack.Rejects {
+		require.Equal(t, Reject{Seq: 1<<40 + 2*uint64(i), N: 1, Channel: WholeRow, Code: CodeQuota}, reject)
+	}
+}
+
 // namesFrame is a DATA frame of one row that declares its layout on the fly.
 func namesFrame(t *testing.T, names []string, values ...Value) []byte {
 	t.Helper()

@@ -1,5 +1,7 @@
 package wire
 
+import "slices"
+
 // maxKeptRejects is how many entries the list keeps room for between frames; a
 // frame of nothing but faults must not cost its connection megabytes for ever.
 const maxKeptRejects = 256
@@ -77,10 +79,11 @@ func appendReject(list []Reject, reject *Reject) []Reject {
 	if reject.Code.Final() {
 		return list
 	}
-	for i := len(list) - 1; i >= 0; i-- {
-		if list[i].Code.Final() {
-			list[i] = *reject
-			break
+	for i, known := range slices.Backward(list) {
+		if known.Code.Final() {
+			// Behind the others, so that those of the oldest rows come first: they are
+			// told where there is room for some only.
+			return append(slices.Delete(list, i, i+1), *reject)
 		}
 	}
 	return list

@@ -141,7 +141,7 @@ func describe(command devices.Command) string {
 	if command.Note != "" {
 		line += "  (" + command.Note + ")"
 	}
-	return line
+	return terminal.Plain(line)
 }
 
 type commandListCommand struct {

@@ -225,7 +225,7 @@ func toDetail(detail devices.Detail) detailJSON {
 
 func printDetail(w io.Writer, detail devices.Detail) {
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "%-10s %s\n", name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(w, "%-10s %s\n", name, terminal.Plain(fmt.Sprintf(format, args...)))
 	}
 	line("device", "%s (number %d)", detail.Name, detail.ID)
 	line("state", "%s, last seen %s", stateOf(detail.Listed), ago(detail.LastSeen))

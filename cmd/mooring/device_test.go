@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/csv"
 	"encoding/json"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mooring/devices"
 	"mooring/internal/pgtest"
 )
 
@@ -157,4 +159,15 @@ func TestUnreachableDatabase(t *testing.T) {
 		require.Equal(t, 1, strings.Count(got.stderr, "connection refused"), "with and without TLS is one reason: %s", got.stderr)
 		require.Contains(t, got.stderr, "Is PostgreSQL running there")
 	}
+}
+
+// What devices say of themselves is no command to the operator's terminal.
+func TestShownPlainly(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	printDetail(&out, devices.Detail{Listed: devices.Listed{Name: "b", Model: "pump\x1b[2J", Labels: map[string]any{"k": "\u009b2J"}}})
+	shown := out.String() + describe(devices.Command{Device: "b", Name: "identify", State: devices.CommandDone, Detail: []byte("\"\u009b2J\""), Note: "\x1b[2J"})
+	require.Contains(t, shown, "pump")
+	require.NotContains(t, shown, "\x1b")
+	require.NotContains(t, shown, "\u009b")
 }

@@ -7,7 +7,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// Table writes rows under their column names, the way psql does. Columns in
+// Table writes rows under their column names, the way psql does, cells as Plain
+// shows them. Columns in
 // which every cell is a number are set to the right.
 func Table(w io.Writer, columns []string, rows [][]string) {
 	writer := table.NewWriter()
@@ -32,7 +33,7 @@ func Table(w io.Writer, columns []string, rows [][]string) {
 	for _, cells := range rows {
 		row := make(table.Row, len(cells))
 		for i, cell := range cells {
-			row[i] = cell
+			row[i] = Plain(cell)
 		}
 		writer.AppendRow(row)
 	}
