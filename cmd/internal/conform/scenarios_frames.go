@@ -81,7 +81,8 @@ func (s *stage) judgeAckOfSent(l *line) {
 	s.judge(ruleAckOfSent, from == next, "rows %d to %d, which were not sent, never came", next, from-1)
 }
 
-// goesOn does something that ends with an ACK, and waits for a frame thereafter.
+// goesOn does something that ends with an ACK, and waits for a frame that can only
+// have been sent once that ACK was understood.
 func (s *stage) goesOn(l *line, id string, do func(next uint64)) {
 	switch {
 	case l.alive():
@@ -92,13 +93,18 @@ func (s *stage) goesOn(l *line, id string, do func(next uint64)) {
 		s.notShown(id, "the program had left")
 		return
 	}
-	had := len(l.sent())
-	next := l.next()
-	s.mu.Lock()
-	l.acked = max(l.acked, next)
-	s.mu.Unlock()
-	do(next)
-	came := l.await(had+1, patience)
+	// What came so far may have been sent before WELCOME was read, and so may what comes
+	// next, up to the frames that are allowed then. The one behind them follows an ACK.
+	came, needed := true, max(len(l.sent()), framesBeforeWelcome)+1
+	for came && len(l.sent()) < needed {
+		had := len(l.sent()) // before next, which then covers all of it
+		next := l.next()
+		s.mu.Lock()
+		l.acked = max(l.acked, next)
+		s.mu.Unlock()
+		do(next)
+		came = l.await(had+1, patience)
+	}
 	switch {
 	case came:
 		s.kept(id)
