@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -62,9 +63,12 @@ func (a *API) addLogin() {
 		SetCookie http.Cookie `header:"Set-Cookie"`
 	}
 	logout := operation(http.MethodPost, "/logout", "logout", "session", "End the browser's session", "")
+	logout.Description = "Takes the cookie back, also that of a session which has ended before."
+	logout.Errors = []int{http.StatusTooManyRequests, http.StatusServiceUnavailable}
+	logout.Middlewares = huma.Middlewares{keepRequest}
 	huma.Register(a.huma, logout, func(ctx context.Context, input *logoutInput) (*logoutOutput, error) {
-		if err := a.cfg.Devices.Logout(ctx, input.Session.Value); err != nil {
-			return nil, a.explain(ctx, err)
+		if err := a.endSession(ctx, input.Session.Value); err != nil {
+			return nil, err
 		}
 		return &logoutOutput{a.cookie("", -1)}, nil
 	})
@@ -73,6 +77,20 @@ func (a *API) addLogin() {
 	huma.Register(a.huma, me, func(ctx context.Context, _ *struct{}) (*oneUser, error) {
 		return &oneUser{toUser(userOf(ctx))}, nil
 	})
+}
+
+// endSession ends a session. Whoever brings one that is none is limited as with
+// wrong tokens: anybody may ask for this.
+func (a *API) endSession(ctx context.Context, session string) error {
+	if session == "" {
+		return nil
+	}
+	request, _ := ctx.Value(requestKey{}).(*http.Request)
+	_, err := check(a, request, func() (struct{}, error) { return struct{}{}, a.cfg.Devices.Logout(ctx, session) })
+	if known, ok := errors.AsType[huma.StatusError](err); ok && known.GetStatus() == http.StatusUnauthorized {
+		return nil // it has ended before
+	}
+	return err
 }
 
 func keepRequest(ctx huma.Context, next func(huma.Context)) {

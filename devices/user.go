@@ -249,11 +249,19 @@ DELETE FROM mooring.user_credentials WHERE expires_at < now() OR hash IN (
 	return user, session, nil
 }
 
-// Logout ends a session; one that is none is ended already.
+// Logout ends a session. The error is ErrUnauthenticated, if it is none or was
+// ended before, or the database's; what can be no session is not asked for.
 func (a *Admin) Logout(ctx context.Context, session string) error {
+	if !looksLikeSecret(session, userPrefix) {
+		return ErrUnauthenticated
+	}
 	key := tokenKey(session)
-	if _, err := a.pool.Exec(ctx, `DELETE FROM mooring.user_credentials WHERE hash = $1 AND kind = 'session'`, key[:]); err != nil {
+	tag, err := a.pool.Exec(ctx, `DELETE FROM mooring.user_credentials WHERE hash = $1 AND kind = 'session'`, key[:])
+	if err != nil {
 		return fmt.Errorf("log out: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrUnauthenticated
 	}
 	return nil
 }

@@ -82,7 +82,8 @@ func TestLogin(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnauthenticated, "a session makes no further ones")
 
 	require.NoError(t, a.Logout(t.Context(), session))
-	require.NoError(t, a.Logout(t.Context(), token), "not a session")
+	require.ErrorIs(t, a.Logout(t.Context(), session), ErrUnauthenticated, "ended before")
+	require.ErrorIs(t, a.Logout(t.Context(), token), ErrUnauthenticated, "not a session")
 	_, err = a.AuthenticateUser(t.Context(), session)
 	require.ErrorIs(t, err, ErrUnauthenticated)
 	_, err = a.AuthenticateUser(t.Context(), token)
