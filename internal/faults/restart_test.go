@@ -10,75 +10,106 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"mooring/internal/faults"
 )
 
-// A restart must bring a thousand devices back one after the other.
+// A restart must bring a thousand devices back one after the other. The slots
+// begin when the grace is over, so it is longer than any machine needs to stop a
+// server and to start the next one; nobody waits for its end, since all devices
+// leave when they have their acks. How evenly devices come is judged by when they
+// set out: how soon they are served is a matter of the machine.
 func TestFaultRestartWithoutStorm(t *testing.T) {
 	t.Parallel()
-	const devices, spread = 1000, 10 * time.Second
+	const devices, grace, spread = 1000, 30 * time.Second, 10 * time.Second
 	s := faults.Start(t, faults.Options{
-		Expect: "after a restart 1,000 devices come back evenly over the spread of 10 s: two thirds of its tenths of a second have 10 ± 2 of them, " +
-			"no second has more than twice its share, and each device comes in its slot",
-		Server: faults.ServerOptions{Flags: []string{"--spread", "10s", "--grace", "3s"}},
+		Expect: "after a restart 1,000 devices come back evenly over the spread of 10 s: each of its tenths of a second is the slot of 10 ± 2 of them, " +
+			"nobody comes before its slot, and nobody has to come twice",
+		Server: faults.ServerOptions{Flags: []string{"--spread", spread.String(), "--grace", grace.String()}},
 	})
 	// The server checks 256 handshakes at a time and sends others away, for the
 	// minute of class L: so they come in four parts.
 	const parts = 4
 	var loads []*faults.Load
 	for range parts {
-		load := s.Load(faults.LoadOptions{Devices: devices / parts, Rate: 2000 / parts, Rows: 5, Backoff: 1})
+		load := s.Load(faults.LoadOptions{Devices: devices / parts, Rate: 2000 / parts, Rows: 5, Backoff: 1, Flags: []string{"--log-level", "debug"}})
 		load.AwaitConnected(devices / parts)
 		loads = append(loads, load)
 	}
 	for _, load := range loads {
 		load.AwaitAcked(5000 / parts)
 	}
+	// A slot is for devices that got somewhere (PROTOCOL §9.3).
+	s.Await("a row of each device", func() error {
+		if count := s.SQL("SELECT count(DISTINCT device_id) FROM mooring.samples")[0][0]; count != strconv.Itoa(devices) {
+			return fmt.Errorf("%s devices have rows", count)
+		}
+		return nil
+	})
 	before := s.SQL("SELECT max(id) FROM mooring.sessions")[0][0]
+	began := time.Now()
 	code, took := s.Server.Terminate()
 	require.Zero(t, code)
-	require.Less(t, took, 3*time.Second+10*time.Second, "grace and the last writes")
+	require.Less(t, took, 3*time.Second+10*time.Second, "nobody waits for the grace's end")
 	s.Injected("SIGTERM and start")
 	s.Server.Start()
+	require.Less(t, time.Since(began), grace, "the server is back before the slots begin")
 	for _, load := range loads {
 		load.AwaitConnected(devices / parts)
 		load.AwaitAcked(5000 / parts)
 	}
 
+	var waits, due []float64
+	for _, load := range loads {
+		for _, parting := range load.Partings() {
+			require.Equal(t, wantedParting, parting.Code)
+			waits = append(waits, parting.Wait.Seconds())
+			due = append(due, float64(parting.At.UnixMilli())/1e3+parting.Wait.Seconds())
+		}
+	}
+	require.Len(t, waits, devices, "each device leaves once, and is let in when it comes back")
 	gaps := comebacks(s, before)
 	require.Len(t, gaps, devices)
 	var at, away []float64
 	for _, gap := range gaps {
 		at, away = append(at, gap.back), append(away, gap.away)
 	}
-	first := slices.Min(at)
-	buckets := make([]int, 150) // of 100 ms
-	for _, seconds := range at {
-		buckets[min(int((seconds-first)*10), len(buckets)-1)]++
-	}
-	fullest, even := slices.Max(buckets), 0
-	for i, count := range buckets[:100] {
-		if count >= 8 && count <= 12 { // at random, with one range for all, it would be 57 of them
-			even++
-		}
-		inSecond := 0
-		for _, count := range buckets[i : i+10] {
-			inSecond += count
-		}
-		assert.LessOrEqual(t, inSecond, 2*devices/10, "from %d tenths of a second on", i) // a busy machine stalls some
-	}
+	slices.Sort(due)
+	slices.Sort(at)
 	slices.Sort(away)
-	p99 := away[len(away)*99/100]
-	t.Logf("came back per 100 ms: %v", buckets)
-	s.Figure(fmt.Sprintf("%d devices came back over %.1f s, at most %d within 100 ms, 8 to 12 in %d of 100 such; away for %.1f s at the median, %.1f s at p99, %.1f s at most",
-		devices, slices.Max(at)-first, fullest, even, away[len(away)/2], p99, away[len(away)-1]))
-	require.GreaterOrEqual(t, even, 67)
-	require.Greater(t, slices.Max(at)-first, 0.9*spread.Seconds())
-	require.LessOrEqual(t, away[len(away)-1], (3*time.Second + spread + reconnecting).Seconds())
+	late := 0.0
+	for i := range at {
+		require.GreaterOrEqual(t, at[i], due[i], "nobody comes before its slot")
+		late = max(late, at[i]-due[i])
+	}
+	slots := tenths(waits, 100)
+	t.Logf("slots in each 100 ms: %v", slots)
+	t.Logf("set out in each 100 ms: %v", tenths(due, 150))
+	t.Logf("came back in each 100 ms: %v", tenths(at, 150))
+	for i, count := range slots { // at random, with one range for all, it would be so for 57 of them
+		require.InDelta(t, devices/100, count, 2, "tenth %d of a second", i)
+	}
+	first, last := slices.Min(waits), slices.Max(waits)
+	s.Figure(fmt.Sprintf("%d devices had slots over %.1f s, at most %d within 100 ms; came at most %.1f s after they set out; away for %.1f s at the median, %.1f s at p99, %.1f s at most",
+		devices, last-first, slices.Max(slots), late, away[len(away)/2], away[len(away)*99/100], away[len(away)-1]))
+	require.Greater(t, last-first, 0.9*spread.Seconds())
+	require.GreaterOrEqual(t, first, grace.Seconds())
+	require.LessOrEqual(t, last, (grace + spread).Seconds())
 	s.Verdict()
+}
+
+// wantedParting is the close code that a restart's GOAWAY gives (PROTOCOL §9.1 DRAIN).
+const wantedParting = "4000"
+
+// tenths counts times, in seconds, in so many tenths of a second from the first on;
+// the last one has what comes later too.
+func tenths(seconds []float64, n int) []int {
+	counts, first := make([]int, n), slices.Min(seconds)
+	for _, at := range seconds {
+		counts[min(int((at-first)*10), n-1)]++
+	}
+	return counts
 }
 
 // reconnecting is what a device may need beside its slot, on a busy machine.

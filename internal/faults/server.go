@@ -112,7 +112,9 @@ func (v *Server) Launch() {
 		"serve", "--listen", v.addr, "--admin-listen", v.admin, "--database-url", v.options.DatabaseURL, "--gateway", v.options.Name,
 		"--spread", "1s", "--grace", "2s", "--heartbeat", "5s",
 	}, v.options.Flags...)
-	p, err := launch(log, log, append([]string{"GORACE=halt_on_error=0"}, v.options.Env...), v.options.Limits, v.stage.program("mooring"), arguments...)
+	// The race detector would let a process that is done sleep for a second, for
+	// reports of goroutines that go on; a server has waited for all of its own.
+	p, err := launch(log, log, append([]string{"GORACE=halt_on_error=0 atexit_sleep_ms=0"}, v.options.Env...), v.options.Limits, v.stage.program("mooring"), arguments...)
 	if err != nil {
 		v.stage.tb.Fatal(err)
 	}
