@@ -233,7 +233,7 @@ func (a *App) startGateway(ctx context.Context) error {
 	if err := gateway.Start(ctx); err != nil {
 		return err
 	}
-	a.onStop("keeper of memory", startKeeper(gateway.Renew).stop)
+	a.onStop("keeper of memory", startKeeper(gateway.Renew, func() uint64 { return gateway.Stats().Frames }).stop)
 	a.onStop("gateway", gateway.Stop)
 	a.devices.DispatchCommands(commandSender(gateway))
 	a.devices.OnRevoked(func(revocation devices.Revocation) { dropRevoked(gateway, revocation) })

@@ -13,10 +13,12 @@ import (
 // example after all devices have connected at once: their handshakes leave
 // several times of garbage what the connections keep, and the runtime itself
 // collects it only when as much again has been allocated, or after two minutes.
-// It has one goroutine, from start to stop. docs/decisions/101 has the figures.
+// A server that stores rows is not quiet, although frames are handled without
+// allocations: what tidying up takes of the processors, COPY lacks. It has one goroutine, from start to stop. docs/decisions/101 has the figures.
 type keeper struct {
-	renew   func() // gives connections at rest smaller stacks
-	restore func() // the runtime's own habits
+	renew   func()        // gives connections at rest smaller stacks
+	frames  func() uint64 // how many came with rows so far
+	restore func()        // the runtime's own habits
 	end     chan struct{}
 	ended   chan struct{}
 	samples []metrics.Sample
@@ -24,6 +26,7 @@ type keeper struct {
 	percent   int       // GOGC as it is set; 0: the environment says it
 	glanced   uint64    // bytes ever allocated, at the last glance
 	allocated uint64    // the same, at the last look
+	taken     uint64    // frames with rows, at the last look
 	tidied    uint64    // bytes resident after the last tidying, or at the start
 	calm      int       // looks in a row at which it was quiet
 	before    time.Time // not to be tidied before
@@ -31,10 +34,12 @@ type keeper struct {
 
 const (
 	keeperLook = 2 * time.Second
-	// The server is quiet while it allocates less than this between two looks, and
-	// has been for long enough after so many: connections are at rest by then.
-	keeperQuiet = 4 << 20
-	keeperCalm  = 2
+	// The server is quiet while it allocates less than this between two looks, takes
+	// in fewer frames with rows, and has been for long enough after so many looks:
+	// connections are at rest by then.
+	keeperQuiet  = 4 << 20
+	keeperFrames = 1000
+	keeperCalm   = 2
 	// Tidying up takes some 20 ms for 1,000 connections. The next time is not
 	// before so much, and not before so many times as long as it took.
 	keeperPause = 5 * time.Second
@@ -56,8 +61,8 @@ const (
 
 // startKeeper starts a keeper, and has the runtime collect garbage sooner than
 // its default, unless GOGC in the environment says when.
-func startKeeper(renew func()) *keeper {
-	k := &keeper{renew: renew, end: make(chan struct{}), ended: make(chan struct{}), samples: []metrics.Sample{
+func startKeeper(renew func(), frames func() uint64) *keeper {
+	k := &keeper{renew: renew, frames: frames, end: make(chan struct{}), ended: make(chan struct{}), samples: []metrics.Sample{
 		{Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
 	}}
 	k.restore = func() {}
@@ -97,7 +102,7 @@ func (k *keeper) run() {
 			}
 		case now := <-looks.C:
 			allocated, resident := k.read()
-			if k.due(now, allocated, resident) {
+			if k.due(now, allocated, resident, k.frames()) {
 				k.tidy(now)
 			}
 		}
@@ -125,13 +130,13 @@ func (k *keeper) read() (allocated, resident uint64) {
 }
 
 // due decides whether it is time to tidy up.
-func (k *keeper) due(now time.Time, allocated, resident uint64) bool {
-	if allocated-k.allocated < keeperQuiet {
+func (k *keeper) due(now time.Time, allocated, resident, frames uint64) bool {
+	if allocated-k.allocated < keeperQuiet && frames-k.taken < keeperFrames {
 		k.calm++
 	} else {
 		k.calm = 0
 	}
-	k.allocated = allocated
+	k.allocated, k.taken = allocated, frames
 	return k.calm >= keeperCalm && !now.Before(k.before) && resident > k.tidied+k.tidied/keeperPart+keeperSlack
 }
 
