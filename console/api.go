@@ -35,9 +35,10 @@ type Config struct {
 	// From is where a request is from: its peer, or whom a trusted proxy names.
 	// Wrong tokens are counted by it. Defaults to the peer.
 	From func(*http.Request) netip.Addr
-	// Secure says that browsers come by TLS, so that the cookie may travel by
-	// nothing else.
-	Secure bool
+	// Secure tells whether a request came from its browser by TLS, to this server or
+	// to a trusted proxy, so that the cookie may travel by nothing else. Defaults to
+	// what the connection is.
+	Secure func(*http.Request) bool
 	// Live shows people what happens. Defaults to nothing: LivePath answers 404.
 	Live *live.Hub
 	// CheckOrigin tells whether a page may look on that has another origin than
@@ -86,6 +87,9 @@ func New(cfg Config) (*API, error) {
 	}
 	if cfg.From == nil {
 		cfg.From = peerOf
+	}
+	if cfg.Secure == nil {
+		cfg.Secure = func(r *http.Request) bool { return r.TLS != nil }
 	}
 	a := &API{cfg: cfg, streams: make(chan struct{}, cfg.Streams), limits: newLimits()}
 	a.figures.points = []figurePoint{{at: time.Now()}}

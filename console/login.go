@@ -53,7 +53,7 @@ func (a *API) addLogin() {
 		if err != nil {
 			return nil, err
 		}
-		return &sessionOutput{a.cookie(session.secret, int(devices.SessionFor.Seconds())), toUser(session.user)}, nil
+		return &sessionOutput{a.cookie(request, session.secret, int(devices.SessionFor.Seconds())), toUser(session.user)}, nil
 	})
 
 	type logoutInput struct {
@@ -67,10 +67,11 @@ func (a *API) addLogin() {
 	logout.Errors = []int{http.StatusTooManyRequests, http.StatusServiceUnavailable}
 	logout.Middlewares = huma.Middlewares{keepRequest}
 	huma.Register(a.huma, logout, func(ctx context.Context, input *logoutInput) (*logoutOutput, error) {
-		if err := a.endSession(ctx, input.Session.Value); err != nil {
+		request, _ := ctx.Value(requestKey{}).(*http.Request)
+		if err := a.endSession(ctx, request, input.Session.Value); err != nil {
 			return nil, err
 		}
-		return &logoutOutput{a.cookie("", -1)}, nil
+		return &logoutOutput{a.cookie(request, "", -1)}, nil
 	})
 
 	me := operation(http.MethodGet, "/me", "me", "session", "Who am I?", devices.RoleViewer)
@@ -81,11 +82,10 @@ func (a *API) addLogin() {
 
 // endSession ends a session. Whoever brings one that is none is limited as with
 // wrong tokens: anybody may ask for this.
-func (a *API) endSession(ctx context.Context, session string) error {
+func (a *API) endSession(ctx context.Context, request *http.Request, session string) error {
 	if session == "" {
 		return nil
 	}
-	request, _ := ctx.Value(requestKey{}).(*http.Request)
 	_, err := check(a, request, func() (struct{}, error) { return struct{}{}, a.cfg.Devices.Logout(ctx, session) })
 	if known, ok := errors.AsType[huma.StatusError](err); ok && known.GetStatus() == http.StatusUnauthorized {
 		return nil // it has ended before
@@ -100,10 +100,10 @@ func keepRequest(ctx huma.Context, next func(huma.Context)) {
 
 // cookie holds a session; scripts can't read it, and other sites' pages don't
 // send it along.
-func (a *API) cookie(secret string, maxAge int) http.Cookie {
-	return http.Cookie{ //nolint:gosec // Secure unless the server itself speaks plain HTTP
+func (a *API) cookie(request *http.Request, secret string, maxAge int) http.Cookie {
+	return http.Cookie{ //nolint:gosec // Secure unless the browser came by plain HTTP
 		Name: cookieName, Value: secret, Path: "/", MaxAge: maxAge,
-		HttpOnly: true, Secure: a.cfg.Secure, SameSite: http.SameSiteStrictMode,
+		HttpOnly: true, Secure: a.cfg.Secure(request), SameSite: http.SameSiteStrictMode,
 	}
 }
 

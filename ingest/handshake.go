@@ -18,6 +18,10 @@ import (
 // one that a trusted proxy names. For others who serve on the same listener.
 func (g *Gateway) From(r *http.Request) netip.Addr { return g.door.From(r) }
 
+// Encrypted tells whether a trusted proxy of Config.Door says that a request came
+// to it by HTTPS. For others who serve on the same listener.
+func (g *Gateway) Encrypted(r *http.Request) bool { return g.door.Encrypted(r) }
+
 // ServeHTTP is the WebSocket endpoint, to be mounted at wire.StreamPath. All
 // checks come before the upgrade, so that a refusal is an HTTP status that any
 // client library shows: 400, 401, 403, 405, 426, 429 and 503, with a line of

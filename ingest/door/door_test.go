@@ -263,6 +263,46 @@ func TestFrom(t *testing.T) {
 	require.False(t, d.From(&http.Request{RemoteAddr: "pipe"}).IsValid())
 }
 
+func TestEncrypted(t *testing.T) {
+	t.Parallel()
+	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	x := func(from, proto string) http.Header {
+		return http.Header{"X-Forwarded-For": {from}, "X-Forwarded-Proto": {proto}}
+	}
+	for name, c := range map[string]struct {
+		header Header
+		peer   string
+		said   http.Header
+		want   bool
+	}{
+		"no header configured":          {NoHeader, "10.0.0.1:5", x("192.0.2.7", "https"), false},
+		"from a proxy":                  {XForwardedFor, "10.0.0.1:5", x("192.0.2.7", "https"), true},
+		"in capitals":                   {XForwardedFor, "10.0.0.1:5", x("192.0.2.7", "HTTPS"), true},
+		"by plain HTTP":                 {XForwardedFor, "10.0.0.1:5", x("192.0.2.7", "http"), false},
+		"from a stranger":               {XForwardedFor, "192.0.2.1:5", x("192.0.2.7", "https"), false},
+		"made up to the left":           {XForwardedFor, "10.0.0.1:5", x("192.0.2.9, 192.0.2.7", "https, http"), false},
+		"two proxies, each adds":        {XForwardedFor, "10.0.0.1:5", x("192.0.2.7, 10.0.0.2", "https, http"), true},
+		"two, the second passes it on":  {XForwardedFor, "10.0.0.1:5", x("192.0.2.7, 10.0.0.2", "https"), true},
+		"the address hidden":            {XForwardedFor, "10.0.0.1:5", x("unknown", "https"), true},
+		"no address":                    {XForwardedFor, "10.0.0.1:5", http.Header{"X-Forwarded-Proto": {"https"}}, true},
+		"not said":                      {XForwardedFor, "10.0.0.1:5", http.Header{"X-Forwarded-For": {"192.0.2.7"}}, false},
+		"the other header":              {XForwardedFor, "10.0.0.1:5", http.Header{"Forwarded": {"for=192.0.2.7;proto=https"}}, false},
+		"Forwarded":                     {Forwarded, "10.0.0.1:5", http.Header{"Forwarded": {`for=192.0.2.7; Proto="https"`}}, true},
+		"Forwarded, the other header":   {Forwarded, "10.0.0.1:5", x("192.0.2.7", "https"), false},
+		"Forwarded, made up":            {Forwarded, "10.0.0.1:5", http.Header{"Forwarded": {"for=192.0.2.9;proto=https, for=192.0.2.7;proto=http"}}, false},
+		"Forwarded, two proxies":        {Forwarded, "10.0.0.1:5", http.Header{"Forwarded": {"for=192.0.2.7;proto=https, for=10.0.0.2;proto=http"}}, true},
+		"Forwarded, hidden behind two":  {Forwarded, "10.0.0.1:5", http.Header{"Forwarded": {"for=_x;proto=https, for=10.0.0.2;proto=http"}}, true},
+		"Forwarded, not said":           {Forwarded, "10.0.0.1:5", http.Header{"Forwarded": {"for=192.0.2.7"}}, false},
+		"Forwarded, said by who can't":  {Forwarded, "192.0.2.1:5", http.Header{"Forwarded": {"for=192.0.2.7;proto=https"}}, false},
+		"Forwarded, twice in one":       {Forwarded, "10.0.0.1:5", http.Header{"Forwarded": {"proto=https;proto=https"}}, false},
+		"a connection without an end":   {XForwardedFor, "pipe", x("192.0.2.7", "https"), false},
+		"from a proxy, without a value": {XForwardedFor, "10.0.0.1:5", x("192.0.2.7", ""), false},
+	} {
+		d, _ := open(t, Config{TrustedProxies: proxies, ForwardedHeader: c.header})
+		require.Equal(t, c.want, d.Encrypted(&http.Request{RemoteAddr: c.peer, Header: c.said}), name)
+	}
+}
+
 func FuzzFrom(f *testing.F) {
 	f.Add("10.0.0.1:5", `for="[2001:db8::1]:5";by=_x, for=192.0.2.1`)
 	f.Add("10.0.0.1:5", "192.0.2.1, [::1]:5, unknown")
@@ -273,6 +313,10 @@ func FuzzFrom(f *testing.F) {
 			got := d.From(&http.Request{RemoteAddr: peer, Header: http.Header{string(header): {value}}})
 			if got != AddressOf(peer) && !Within(AddressOf(peer), trusted) {
 				t.Fatalf("a stranger's word was taken: %v", got)
+			}
+			both := http.Header{string(header): {value}, "X-Forwarded-Proto": {value}}
+			if d.Encrypted(&http.Request{RemoteAddr: peer, Header: both}) && !Within(AddressOf(peer), trusted) {
+				t.Fatal("a stranger's word was taken for TLS")
 			}
 			if got.IsValid() && got.Zone() != "" {
 				t.Fatalf("a zone in %v", got)

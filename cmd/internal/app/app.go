@@ -249,6 +249,10 @@ func (a *App) serve(listener net.Listener) {
 	server.ErrorLog = slog.NewLogLogger(serverLog{a.logger.Handler(), a.tlsFailures}, slog.LevelDebug)
 	if a.cfg.ProxyProtocol == proxyV2 {
 		listener = newProxyListener(listener, a.cfg.TrustedProxies, time.Duration(a.cfg.HandshakeTimeout), a.proxyRefusals)
+		arrived := server.ConnContext
+		server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+			return withProxied(arrived(ctx, conn), conn)
+		}
 	}
 	listener = a.gateway.Listener(listener)
 	if a.certificates == nil {

@@ -42,7 +42,7 @@ func (a *App) startConsole(ctx context.Context) error {
 	}
 	a.console, err = console.New(console.Config{
 		Live: a.live, CheckOrigin: origins, Admitted: admitted,
-		Devices: admin, Reader: reader, Version: ReadBuild().Version, Secure: a.cfg.TLSCert != "",
+		Devices: admin, Reader: reader, Version: ReadBuild().Version, Secure: a.secure,
 		Streams: consoleReaders, Logger: a.logger, Gateway: a.cfg.Gateway, Gauges: a.gauges,
 		From: func(r *http.Request) netip.Addr { return a.gateway.From(r) },
 	})

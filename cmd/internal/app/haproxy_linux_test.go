@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"maps"
 	"net"
@@ -158,4 +159,37 @@ func TestBehindHAProxyWithForwardedFor(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, askFrom(t, "127.0.0.7", front, "wrong", nil), "its first wrong token")
 	invented := http.Header{"X-Forwarded-For": {"127.0.0.8"}}
 	guessUntilRefused(t, "127.0.0.6", front, 10, invented) // nobody chooses an address
+}
+
+// HAProxy that ends TLS tells so with send-proxy-v2-ssl.
+func TestHAProxyTellsOfTLS(t *testing.T) {
+	t.Parallel()
+	files := newTLSFiles(t)
+	certificate, key := files.trusted.issue("localhost")
+	files.write("both.pem", append(certificate, key...))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	encrypted := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	a := startApp(t, Config{
+		Location: Location{DatabaseURL: pgtest.URL(t)},
+		Doors:    Doors{ProxyProtocol: proxyV2, TrustedProxies: Prefixes{netip.MustParsePrefix("127.0.0.1/32")}},
+	})
+	plain := startHAProxy(t, a.Addr(), "send-proxy-v2-ssl", "bind "+encrypted+" ssl crt "+filepath.Join(files.directory, "both.pem"))
+	_, token, err := openAdmin(t, a).AddUser(t.Context(), "anna", devices.RoleViewer)
+	require.NoError(t, err)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: files.roots, MinVersion: tls.VersionTLS12}}
+	defer transport.CloseIdleConnections()
+	secure := func(address string) bool {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address+console.Prefix+"/login", strings.NewReader(fmt.Sprintf(`{"token":%q}`, token)))
+		require.NoError(t, err)
+		request.Header.Set("Content-Type", "application/json")
+		response, err := (&http.Client{Transport: transport}).Do(request)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Len(t, response.Cookies(), 1)
+		return response.Cookies()[0].Secure
+	}
+	require.True(t, secure("https://"+encrypted))
+	require.False(t, secure("http://"+plain))
 }

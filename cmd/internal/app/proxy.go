@@ -1,13 +1,16 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/pires/go-proxyproto"
+	"github.com/pires/go-proxyproto/tlvparse"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mooring/ingest/door"
@@ -79,6 +82,51 @@ func (c *proxiedConn) isRefusal(err error) bool {
 		}
 	}
 	return false
+}
+
+// encrypted tells whether the header said that the client spoke TLS to the proxy.
+func (c *proxiedConn) encrypted() bool {
+	conn, ok := c.Conn.(*proxyproto.Conn)
+	if !ok {
+		return false
+	}
+	header := conn.ProxyHeader()
+	if header == nil {
+		return false
+	}
+	list, err := header.TLVs()
+	if err != nil {
+		return false
+	}
+	said, ok := tlvparse.FindSSL(list)
+	return ok && said.ClientSSL()
+}
+
+type proxiedKey struct{}
+
+// withProxied lets secure find what a trusted proxy said of a connection; for
+// http.Server.ConnContext.
+func withProxied(ctx context.Context, conn net.Conn) context.Context {
+	for {
+		if proxied, ok := conn.(*proxiedConn); ok {
+			return context.WithValue(ctx, proxiedKey{}, proxied)
+		}
+		outer, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return ctx
+		}
+		conn = outer.NetConn()
+	}
+}
+
+// secure tells whether a request came from its client by TLS: to this server, or to
+// a trusted proxy that says so, by the header or by the PROXY protocol.
+func (a *App) secure(r *http.Request) bool {
+	if r.TLS != nil || a.gateway.Encrypted(r) {
+		return true
+	}
+	proxied, ok := r.Context().Value(proxiedKey{}).(*proxiedConn)
+	return ok && proxied.encrypted()
 }
 
 // CloseWrite shuts down the writing side of the socket.
