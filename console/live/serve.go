@@ -83,6 +83,7 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, who Person) error { 
 	ctx, end := context.WithCancel(h.life)
 	go func() {
 		defer h.watching.Done()
+		defer end() // nobody is left to wait for the database for
 		defer close(v.gone)
 		defer v.transport.abort() // a write that waits ends
 		v.transport.read(v)

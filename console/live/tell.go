@@ -96,9 +96,8 @@ func (v *viewer) tellDevices(ctx context.Context, list []*entry) error {
 	}
 	for part := range slices.Chunk(list, snapshotPart) {
 		if v.filter.events&eventReadings != 0 {
-			if err := v.hub.load(ctx, part); err != nil {
-				v.hub.cfg.Logger.Warn("a viewer's snapshot could not be read", "error", err)
-				return &goodbye{closedDatabase, 1013, "the database does not answer; try again"}
+			if err := v.load(ctx, part); err != nil {
+				return err
 			}
 		}
 		all := func(int) bool { return true }

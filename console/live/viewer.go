@@ -185,6 +185,9 @@ func (v *viewer) start() {
 func (v *viewer) subscribe(ctx context.Context, f filter) error {
 	h := v.hub
 	s, err := h.choose(ctx, &f)
+	if err != nil && v.isGone() {
+		return errGone
+	}
 	if err != nil {
 		h.cfg.Logger.Warn("a viewer's filter could not be asked for", "error", err)
 		return v.complain("the database does not answer; ask again")
@@ -216,12 +219,34 @@ func (v *viewer) prepare(ctx context.Context) error {
 		return nil
 	}
 	for part := range slices.Chunk(v.list, snapshotPart) {
-		if err := v.hub.load(ctx, part); err != nil {
-			v.hub.cfg.Logger.Warn("a viewer's snapshot could not be read", "error", err)
-			return &goodbye{closedDatabase, 1013, "the database does not answer; try again"}
+		if err := v.load(ctx, part); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// load has the stored readings of devices in the table, or ends the viewer.
+func (v *viewer) load(ctx context.Context, list []*entry) error {
+	err := v.hub.load(ctx, list)
+	switch {
+	case err == nil:
+		return nil
+	case v.isGone():
+		return errGone
+	}
+	v.hub.cfg.Logger.Warn("a viewer's snapshot could not be read", "error", err)
+	return &goodbye{closedDatabase, 1013, "the database does not answer; try again"}
+}
+
+// isGone tells whether reading has ended, and with it what ctx is for.
+func (v *viewer) isGone() bool {
+	select {
+	case <-v.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 // snapshot tells the state of all devices. What changes meanwhile is told again,
