@@ -55,11 +55,6 @@ func (p *piped) connect(t *testing.T, n int) *pipedDevice {
 	t.Helper()
 	ours, theirs := net.Pipe()
 	t.Cleanup(func() { ours.Close() })
-	request := httptest.NewRequest(http.MethodGet, wire.StreamPath, nil)
-	request.Header = http.Header{
-		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
-		"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}, "Authorization": {fmt.Sprintf("Bearer token-%d", n)},
-	}
 	recorder := &hijackable{httptest.NewRecorder(), theirs}
 	d := &pipedDevice{device: newDevice(t, ours, bufio.NewReader(ours), nil), got: make(chan heard, 1000)}
 	go func() {
@@ -81,8 +76,18 @@ func (p *piped) connect(t *testing.T, n int) *pipedDevice {
 			}
 		}
 	}()
-	p.gateway.ServeHTTP(recorder, request)
+	p.gateway.ServeHTTP(recorder, streamRequest(n))
 	return d
+}
+
+// streamRequest is the handshake of device n.
+func streamRequest(n int) *http.Request {
+	request := httptest.NewRequest(http.MethodGet, wire.StreamPath, nil)
+	request.Header = http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
+		"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}, "Authorization": {fmt.Sprintf("Bearer token-%d", n)},
+	}
+	return request
 }
 
 type heard struct {
@@ -115,6 +120,14 @@ func (d *pipedDevice) wait(opcode byte) heard {
 	}
 	require.Fail(d.t, "the connection ended")
 	return heard{}
+}
+
+// hearNotice gives the next frame, which must be a NOTICE.
+func (d *pipedDevice) hearNotice() wire.Notice {
+	d.t.Helper()
+	notice, err := d.decoder.Notice(d.wait(opBinary).payload)
+	require.NoError(d.t, err)
+	return notice
 }
 
 func contextWith(d time.Duration) (context.Context, context.CancelFunc) {

@@ -3,9 +3,11 @@ package ingest
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"sort"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -16,72 +18,84 @@ import (
 // Stop refuses, tells, drains, flushes, acknowledges and closes, in that order.
 func TestStopDrains(t *testing.T) {
 	t.Parallel()
-	store := newFakeStore()
-	store.gate = make(chan struct{}, 1000)
-	cfg := quick()
-	cfg.DrainGrace = 300 * time.Millisecond
-	cfg.Spread = 10 * time.Second
-	sv := serve(t, cfg, store)
-	const devices = 10
-	var all []*device
-	for n := range devices {
-		d := sv.join(t, n)
-		d.data(0, 3)
-		all = append(all, d)
-	}
-	mute := sv.connect(t, 50) // never said anything
-	eventually(t, func() bool {
-		return sv.gateway.Stats().Frames == devices && len(sv.gateway.hub.snapshot()) == devices+1
-	}, "all rows are in")
-
-	stopped := make(chan error, 2)
-	go func() { stopped <- sv.gateway.Stop(t.Context()) }()
-	go func() { stopped <- sv.gateway.Stop(t.Context()) }() // both return when it is done
-	var slots [][2]int
-	own := map[*device][2]int{}
-	for _, d := range all {
-		notice := d.notice()
-		require.Equal(t, wire.NoticeGoAway, notice.Kind)
-		require.Equal(t, wire.CloseDrain, notice.Code)
-		require.Equal(t, 300, notice.GraceMillis)
-		slots = append(slots, [2]int{notice.MinMillis, notice.MaxMillis})
-		own[d] = slots[len(slots)-1]
-	}
-	sort.Slice(slots, func(i, j int) bool { return slots[i][0] < slots[j][0] })
-	for i, slot := range slots[1:] {
-		require.LessOrEqual(t, slots[i][1], slot[0], "every device has a slot of its own")
-	}
-	require.GreaterOrEqual(t, slots[0][0], 300, "nobody answers here before the grace is over")
-	require.LessOrEqual(t, slots[devices-1][1], 300+10_000)
-	_, _, response := sv.handshake(t, "GET", wire.StreamPath, http.Header{"Authorization": {"Bearer token-60"}})
-	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
-	require.NotEmpty(t, response.Header.Get("Retry-After"))
-
-	for range 100 {
-		store.gate <- struct{}{}
-	}
-	all[0].data(3, 2) // within the grace
-	for i, d := range all {
-		want := uint64(3)
-		if i == 0 {
-			want = 5
+	synctest.Test(t, func(t *testing.T) {
+		cfg := quick()
+		cfg.DrainGrace = 300 * time.Millisecond
+		cfg.Spread = 10 * time.Second
+		p := pipe(t, cfg)
+		p.store.gate = make(chan struct{}, 1000)
+		const devices = 10
+		var all []*pipedDevice
+		for n := range devices {
+			d := p.connect(t, n)
+			d.send(d.encoder.Hello(wire.Hello{BootID: 42}))
+			d.wait(opBinary) // WELCOME
+			d.send(d.encoder.Layout(twoNumbers()))
+			d.data(0, 3)
+			all = append(all, d)
 		}
-		require.Equal(t, want, d.ackUpTo(want).Next)
-		last := d.notice()
-		require.Equal(t, wire.CloseDrain, last.Code)
-		require.LessOrEqual(t, last.MinMillis, max(own[d][0]-299, 0), "less the time since it was given")
-		require.LessOrEqual(t, last.MaxMillis, own[d][1]-299)
-		require.Greater(t, last.MaxMillis, own[d][1]-900, "but the slot stays the device's own")
-		d.closesWith(wire.CloseDrain, false)
-	}
-	mute.closesWith(wire.CloseDrain, true)
-	require.NoError(t, <-stopped)
-	require.NoError(t, <-stopped)
-	require.Equal(t, devices*3+2, store.count())
-	require.Len(t, sv.registry.endings(), devices)
-	for _, end := range sv.registry.endings() {
-		require.Equal(t, wire.CloseDrain, end.Code)
-	}
+		mute := p.connect(t, 50) // never said anything
+		synctest.Wait()
+		require.Equal(t, uint64(devices), p.gateway.Stats().Frames)
+		require.Len(t, p.gateway.hub.snapshot(), devices+1)
+
+		stopped := make(chan error, 2)
+		go func() { stopped <- p.gateway.Stop(t.Context()) }()
+		go func() { stopped <- p.gateway.Stop(t.Context()) }() // both return when it is done
+		var slots [][2]int
+		own := map[*pipedDevice][2]int{}
+		for _, d := range all {
+			notice := d.hearNotice()
+			require.Equal(t, wire.NoticeGoAway, notice.Kind)
+			require.Equal(t, wire.CloseDrain, notice.Code)
+			require.Equal(t, 300, notice.GraceMillis)
+			slots = append(slots, [2]int{notice.MinMillis, notice.MaxMillis})
+			own[d] = slots[len(slots)-1]
+		}
+		sort.Slice(slots, func(i, j int) bool { return slots[i][0] < slots[j][0] })
+		for i, slot := range slots[1:] {
+			require.LessOrEqual(t, slots[i][1], slot[0], "every device has a slot of its own")
+		}
+		require.GreaterOrEqual(t, slots[0][0], 300, "nobody answers here before the grace is over")
+		require.LessOrEqual(t, slots[devices-1][1], 300+10_000)
+		refused := httptest.NewRecorder()
+		p.gateway.ServeHTTP(refused, streamRequest(60))
+		require.Equal(t, http.StatusServiceUnavailable, refused.Code)
+		require.NotEmpty(t, refused.Header().Get("Retry-After"))
+
+		for range 100 {
+			p.store.gate <- struct{}{}
+		}
+		all[0].data(3, 2) // within the grace
+		for i, d := range all {
+			want := uint64(3)
+			if i == 0 {
+				want = 5
+			}
+			for next := uint64(0); next != want; {
+				ack, err := d.decoder.Ack(d.wait(opBinary).payload)
+				require.NoError(t, err)
+				require.Greater(t, ack.Next, next)
+				require.LessOrEqual(t, ack.Next, want)
+				next = ack.Next
+			}
+			last := d.hearNotice()
+			require.Equal(t, wire.CloseDrain, last.Code)
+			require.LessOrEqual(t, last.MinMillis, max(own[d][0]-299, 0), "less the time since it was given")
+			require.LessOrEqual(t, last.MaxMillis, own[d][1]-299)
+			require.Greater(t, last.MaxMillis, own[d][1]-302, "but the slot stays the device's own")
+			require.Equal(t, wire.CloseDrain, d.wait(opClose).code())
+		}
+		require.Equal(t, wire.CloseDrain, mute.hearNotice().Code)
+		require.Equal(t, wire.CloseDrain, mute.wait(opClose).code())
+		require.NoError(t, <-stopped)
+		require.NoError(t, <-stopped)
+		require.Equal(t, devices*3+2, p.store.count())
+		require.Len(t, p.registry.endings(), devices)
+		for _, end := range p.registry.endings() {
+			require.Equal(t, wire.CloseDrain, end.Code)
+		}
+	})
 }
 
 // What was read when the grace ended is committed and acknowledged before the
@@ -98,8 +112,14 @@ func TestStopAcknowledgesWhatItHasRead(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- sv.gateway.Stop(t.Context()) }()
 	require.Equal(t, wire.NoticeGoAway, d.notice().Kind)
-	d.silent(4 * 50 * time.Millisecond) // the grace is over
-	d.data(6, 3)                        // is not read any more
+	link := sv.gateway.hub.current(1).link
+	eventually(t, func() bool {
+		link.mu.Lock()
+		defer link.mu.Unlock()
+		return link.parked
+	}, "the grace is over, and reading with it")
+	d.silent(4 * 50 * time.Millisecond)
+	d.data(6, 3) // is not read any more
 	close(store.gate)
 	d.ackUpTo(6)
 	d.closesWith(wire.CloseDrain, true)
