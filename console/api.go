@@ -122,6 +122,7 @@ func New(cfg Config) (*API, error) {
 		problem(w, http.StatusNotFound, "no such operation: "+r.Method+" "+r.URL.Path+"; see "+Prefix+"/docs")
 	})
 
+	texts := onlyText(mux)
 	// A browser adds its cookie to requests that another site's page makes it
 	// send. It also says so, and then they are refused.
 	crossOrigin := http.NewCrossOriginProtection()
@@ -133,7 +134,7 @@ func New(cfg Config) (*API, error) {
 		header := w.Header()
 		header.Set("Cache-Control", "no-store")
 		header.Set("X-Content-Type-Options", "nosniff")
-		mux.ServeHTTP(w, r)
+		texts.ServeHTTP(w, r)
 	}))
 	return a, nil
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"mooring/devices"
 )
@@ -121,8 +122,8 @@ func (f *filter) check() error {
 		if err := checkText("label", key); err != nil {
 			return err
 		}
-		if len(value) > maxName || strings.ContainsRune(value, 0) {
-			return &fieldError{"label", fmt.Sprintf("must be text of at most %d bytes", maxName)}
+		if len(value) > maxName || !isText(value) {
+			return &fieldError{"label", fmt.Sprintf("must be UTF-8 text of at most %d bytes, without U+0000", maxName)}
 		}
 	}
 	if f.every < minEvery || f.every > maxEvery {
@@ -132,11 +133,14 @@ func (f *filter) check() error {
 }
 
 func checkText(field, value string) error {
-	if value == "" || len(value) > maxName || strings.ContainsRune(value, 0) {
-		return &fieldError{field, fmt.Sprintf("must be text of 1 to %d bytes", maxName)}
+	if value == "" || len(value) > maxName || !isText(value) {
+		return &fieldError{field, fmt.Sprintf("must be UTF-8 text of 1 to %d bytes, without U+0000", maxName)}
 	}
 	return nil
 }
+
+// isText tells whether PostgreSQL can compare with it.
+func isText(value string) bool { return utf8.ValidString(value) && strings.IndexByte(value, 0) < 0 }
 
 func parseEvents(names []string) (events, error) {
 	if len(names) == 0 {

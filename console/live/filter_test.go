@@ -3,9 +3,11 @@ package live
 import (
 	"encoding/json"
 	"math"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 )
@@ -35,7 +37,7 @@ func FuzzSubscribe(f *testing.F) {
 		require.True(t, got.every >= minEvery && got.every <= maxEvery)
 		require.NotZero(t, got.events)
 		for _, name := range append(append([]string{}, got.names...), got.channels...) {
-			require.True(t, name != "" && len(name) <= maxName && !strings.ContainsRune(name, 0))
+			require.True(t, name != "" && len(name) <= maxName && utf8.ValidString(name) && !strings.ContainsRune(name, 0))
 		}
 		for _, channel := range got.channels {
 			require.True(t, got.wants(channel))
@@ -83,6 +85,35 @@ func TestFiltersApart(t *testing.T) {
 	other, err := parseQuery(url.Values{"device": {"a", "b"}, "every": {"5s"}})
 	require.NoError(t, err)
 	require.Equal(t, one.filter.hash(), other.filter.hash(), "order and pace make no difference")
+}
+
+// TestFilterIsText: what the database can't compare with is refused by name before it
+// is asked.
+func TestFilterIsText(t *testing.T) {
+	t.Parallel()
+	for query, field := range map[string]string{
+		"device=a%ffb": "device", "device=%00": "device", "device=a&device=%c3": "device", "channel=%ff": "channel", "model=%ed%a0%80": "model",
+		"label=%ff=x": "label", "label=x=%ff": "label", "label=x=%00": "label", "device=" + strings.Repeat("x", maxName+1): "device",
+	} {
+		values, err := url.ParseQuery(query)
+		require.NoError(t, err)
+		_, err = parseQuery(values)
+		var wrong *fieldError
+		require.ErrorAs(t, err, &wrong, query)
+		require.Equal(t, field, wrong.field, query)
+		require.Contains(t, err.Error(), "128 bytes", query)
+	}
+	s := newStage(t, 1, nil)
+	response, err := s.server.Client().Get(s.server.URL + "?model=%ff")
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusUnprocessableEntity, response.StatusCode)
+	for _, query := range []string{"device=%e2%82%ac", "label=x="} {
+		values, err := url.ParseQuery(query)
+		require.NoError(t, err)
+		_, err = parseQuery(values)
+		require.NoError(t, err, query)
+	}
 }
 
 // TestEncoding: what is written by hand is what encoding/json reads.
