@@ -82,7 +82,7 @@ func TestInterruptions(t *testing.T) {
 	reader, err := OpenReader(t.Context(), pgtest.ReaderURL(t, url))
 	require.NoError(t, err)
 	defer reader.Close()
-	start := time.UnixMicro(base).Truncate(time.Hour)
+	start := time.UnixMicro(base).AddDate(0, 0, -1) // all of it is over, whatever the hour
 	at := func(minutes int) time.Time { return start.Add(time.Duration(minutes) * time.Minute) }
 	until := func(minutes int) *time.Time { moment := at(minutes); return &moment }
 	execute(t, url, "INSERT INTO mooring.gateways (name, lease_until) VALUES ('gw', now() + interval '1 hour')")
