@@ -42,10 +42,22 @@ func TestFaultDevicesSharingCredentials(t *testing.T) {
 	})
 	bystander := s.Load(faults.LoadOptions{Devices: 20, Rate: 500})
 	const least = 6.0 // s, class L's wait at a tenth
-	load := s.Load(faults.LoadOptions{Devices: 10, Rate: 1000, Rows: 5, Backoff: 0.1, Flags: []string{"--share", "100"}})
+	load := s.Load(faults.LoadOptions{Devices: 10, Rate: 1000, Rows: 5, Backoff: 0.1, Flags: []string{"--share", "100", "--log-level", "debug"}})
 	began := time.Now()
 	load.AwaitAcked(5000)
-	time.Sleep(time.Until(began.Add(5 * time.Second))) // some rounds of takeovers
+	time.Sleep(time.Until(began.Add(5 * time.Second)))
+	s.Await("some rounds of takeovers", func() error {
+		takeovers := 0
+		for _, parting := range load.Partings() {
+			if parting.Code == "4101" {
+				takeovers++
+			}
+		}
+		if takeovers <= 1000 {
+			return fmt.Errorf("%d so far", takeovers)
+		}
+		return nil
+	})
 	result := load.Stop()
 	took := time.Since(began).Seconds()
 	replaced := result.Closes["4101 REPLACED"]

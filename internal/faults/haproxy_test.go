@@ -3,7 +3,9 @@
 package faults_test
 
 import (
+	"encoding/csv"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +21,8 @@ import (
 	"mooring/internal/pgtest"
 )
 
-// haproxyConfig is docs/OPERATIONS.md's, on loopback and with quicker checks.
+// haproxyConfig is docs/OPERATIONS.md's, on loopback, with quicker checks and a
+// page that tells what they found.
 const haproxyConfig = `
 global
   maxconn 4000
@@ -33,6 +36,10 @@ defaults
   option redispatch 1
   retries 3
   retry-on conn-failure empty-response 503
+listen statistics
+  bind STATISTICS
+  stats enable
+  stats uri /
 frontend devices
   bind FRONT
   default_backend gateways
@@ -46,8 +53,8 @@ backend gateways
 `
 
 // startHAProxy runs Debian's haproxy in front of two servers until the test ends
-// and returns where it listens.
-func startHAProxy(t *testing.T, one, two *faults.Server) string {
+// and returns where it listens for devices, and where it tells how they are.
+func startHAProxy(t *testing.T, one, two *faults.Server) (front, statistics string) {
 	t.Helper()
 	path, err := exec.LookPath("haproxy")
 	if err != nil {
@@ -59,8 +66,8 @@ func startHAProxy(t *testing.T, one, two *faults.Server) string {
 		}
 		t.Skip("haproxy is not installed: apt-get install haproxy")
 	}
-	front := faults.FreeAddress(t)
-	config := strings.NewReplacer("FRONT", front, "ONE", one.Addr(), "TWO", two.Addr()).Replace(haproxyConfig)
+	front, statistics = faults.FreeAddress(t), faults.FreeAddress(t)
+	config := strings.NewReplacer("FRONT", front, "STATISTICS", statistics, "ONE", one.Addr(), "TWO", two.Addr()).Replace(haproxyConfig)
 	file := filepath.Join(pgtest.Dir(t), "haproxy.cfg") // a folder that others may enter
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o644))
 	cmd := exec.Command(path, "-db", "-f", file)
@@ -68,7 +75,37 @@ func startHAProxy(t *testing.T, one, two *faults.Server) string {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}} // nobody
 	}
 	faults.StartProgram(t, cmd)
-	return front
+	return front, statistics
+}
+
+// bothUp is nil if HAProxy sends devices to both servers.
+func bothUp(statistics string) error {
+	response, err := http.Get("http://" + statistics + "/;csv") //nolint:noctx // a page on loopback
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	page := csv.NewReader(response.Body)
+	page.FieldsPerRecord = -1
+	lines, err := page.ReadAll()
+	if err != nil {
+		return err
+	}
+	up := 0
+	for _, line := range lines {
+		const proxy, server, status = 0, 1, 17
+		if len(line) <= status || line[proxy] != "gateways" || line[server] == "BACKEND" {
+			continue
+		}
+		if line[status] != "UP" {
+			return fmt.Errorf("server %s is %s", line[server], line[status])
+		}
+		up++
+	}
+	if up != 2 {
+		return fmt.Errorf("%d servers are listed", up)
+	}
+	return nil
 }
 
 // Two servers behind HAProxy, restarted one after the other.
@@ -82,7 +119,7 @@ func TestFaultRollingRestart(t *testing.T) {
 		Server: faults.ServerOptions{Flags: flags},
 	})
 	servers := []*faults.Server{s.Server, s.NewServer(faults.ServerOptions{Flags: flags})}
-	front := startHAProxy(t, servers[0], servers[1])
+	front, statistics := startHAProxy(t, servers[0], servers[1])
 	load := s.Load(faults.LoadOptions{Devices: devices, Rate: 2000, Backoff: 1, URL: "ws://" + front + "/v1/stream"})
 	load.AwaitConnected(devices)
 	load.AwaitAcked(4000)
@@ -107,7 +144,7 @@ func TestFaultRollingRestart(t *testing.T) {
 		for _, gap := range comebacks(s, before) {
 			away = append(away, gap.away)
 		}
-		time.Sleep(time.Second) // HAProxy sees it
+		s.Await("HAProxy to see it", func() error { return bothUp(statistics) })
 	}
 	require.GreaterOrEqual(t, len(away), devices, "the second restart moves all")
 	slices.Sort(away)

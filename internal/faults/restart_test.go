@@ -3,9 +3,11 @@
 package faults_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -157,13 +159,19 @@ func TestFaultStopWithPostgresStuck(t *testing.T) {
 	s.Figure(fmt.Sprintf("ended after %.1f s, of 4 s allowed", took.Seconds()))
 	require.Equal(t, 1, code, "it says that it could not write all")
 	require.Less(t, took, 4*time.Second+5*time.Second, "and some for a busy machine")
+	// The same in a hurry: a second signal does not wait for either.
+	s.Server.Options().Flags = []string{"--grace", "10m", "--stop-timeout", "10m"}
 	s.Server.Start()
 	load.AwaitAcked(2000)
-
-	// The same in a hurry: a second signal does not wait for either.
 	s.Postgres.Pause(t)
+	said := len(s.Server.Log())
 	s.Server.Signal(syscall.SIGTERM)
-	time.Sleep(200 * time.Millisecond)
+	s.Await("the first signal to be heard", func() error { // two that wait are one
+		if !strings.Contains(s.Server.Log()[said:], "stopping: devices are told") {
+			return errors.New("the server does not stop")
+		}
+		return nil
+	})
 	_, took = s.Server.Terminate()
 	s.Injected("SIGTERM twice")
 	s.Postgres.Resume(t)
