@@ -49,6 +49,7 @@ type commandLine struct {
 	Conform conformCommand `cmd:"" help:"Hold a device program against the protocol."`
 	Probe   probeCommand   `cmd:"" help:"Hold a server against the protocol."`
 	Bench   benchCommand   `cmd:"" help:"Measure the server on this machine, beside what limits it."`
+	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
 // console is where a command's output goes: results to stdout, everything else

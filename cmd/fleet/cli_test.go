@@ -49,6 +49,9 @@ func TestHelpAndUsage(t *testing.T) {
 		"--rows: not within":        {"run", "--tokens", tokens, "--rows", "-1"},
 		"--devices 2:":              {"run", "--tokens", tokens, "--devices", "2"},
 		"Try: fleet run --help":     {"run"},
+		"--zone: unknown time zone": {"replay", tokens, "--device", "a", "--token", "b", "--time", "a", "--zone", "Nowhere/None"},
+		"--ca: open":                {"replay", tokens, "--device", "a", "--token", "b", "--time", "a", "--ca", filepath.Join(t.TempDir(), "absent")},
+		"--ca: no certificate":      {"probe", "--token", "a", "--ca", tokens},
 		"--force overwrites it":     {"run", "--tokens", tokens, "--ledger", ledger},
 	} {
 		code, _, stderr := call(t, args...)
@@ -60,6 +63,16 @@ func TestHelpAndUsage(t *testing.T) {
 	require.Equal(t, "precious", string(kept))
 	recording := filepath.Join(t.TempDir(), "recording.csv")
 	require.NoError(t, os.WriteFile(recording, []byte("at,level\n17/3/2026,5\n"), 0o600))
+	for _, args := range [][]string{{"--version"}, {"version"}} {
+		code, stdout, stderr := call(t, args...)
+		require.Equal(t, exitDone, code, stderr)
+		require.Equal(t, app.ReadBuild().String()+"\n", stdout, "as mooring says it")
+	}
+	code, stdout, _ := call(t, "version", "--json")
+	require.Equal(t, exitDone, code)
+	var build app.Build
+	require.NoError(t, json.Unmarshal([]byte(stdout), &build))
+	require.Equal(t, app.ReadBuild(), build)
 	code, _, stderr := call(t, "replay", recording, "--device", "a", "--token", "b", "--time", "at")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, "line 2")

@@ -48,7 +48,7 @@ func (r *replayCommand) Run(ctx context.Context, out *console) error {
 	}
 	zone, err := time.LoadLocation(r.Zone)
 	if err != nil {
-		return fmt.Errorf("--zone: %w", err)
+		return &usageError{"--zone: " + err.Error()}
 	}
 	shown := newCountProgress(out.stderr, "rows")
 	result, err := fleet.Replay(ctx, fleet.ReplayConfig{

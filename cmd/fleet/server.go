@@ -3,8 +3,6 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
-	"fmt"
 	"os"
 )
 
@@ -21,11 +19,11 @@ func (s *serverFlags) tls() (*tls.Config, error) {
 	}
 	pem, err := os.ReadFile(s.CA)
 	if err != nil {
-		return nil, fmt.Errorf("--ca: %w", err)
+		return nil, &usageError{"--ca: " + err.Error()}
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, errors.New("--ca: no certificate in the file")
+		return nil, &usageError{"--ca: no certificate in the file"}
 	}
 	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
 }

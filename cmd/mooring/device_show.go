@@ -154,10 +154,17 @@ type deviceShowCommand struct {
 // detailJSON is all about a device as --json shows it.
 type detailJSON struct {
 	deviceJSON
+	Quota    quotaJSON    `json:"quota"`
 	Tokens   []tokenJSON  `json:"tokens"`
 	Sessions int64        `json:"sessions"`
 	Rows     rowsJSON     `json:"rows"`
 	Last     *sessionJSON `json:"last_session"`
+}
+
+// quotaJSON is a device's quota, a second, in the words of device quota.
+type quotaJSON struct {
+	Rows  string `json:"rows"`
+	Bytes string `json:"bytes"`
 }
 
 type tokenJSON struct {
@@ -200,10 +207,17 @@ func (d *deviceShowCommand) Run(ctx context.Context, out *console) error {
 		if err != nil {
 			return err
 		}
-		if d.JSON {
-			return out.printJSON(toDetail(detail))
+		limits, err := admin.Quota(ctx, d.Name)
+		if err != nil {
+			return err
 		}
-		printDetail(out.stdout, detail)
+		quota := quotaJSON{quotaWord(limits.Rows), quotaWord(limits.Bytes)}
+		if d.JSON {
+			shown := toDetail(detail)
+			shown.Quota = quota
+			return out.printJSON(shown)
+		}
+		printDetail(out.stdout, detail, quota)
 		return nil
 	})
 }
@@ -223,7 +237,7 @@ func toDetail(detail devices.Detail) detailJSON {
 	return shown
 }
 
-func printDetail(w io.Writer, detail devices.Detail) {
+func printDetail(w io.Writer, detail devices.Detail, quota quotaJSON) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%-10s %s\n", name, terminal.Plain(fmt.Sprintf(format, args...)))
 	}
@@ -236,6 +250,7 @@ func printDetail(w io.Writer, detail devices.Detail) {
 		line("labels", "%s", labelText(detail.Labels))
 	}
 	line("added", "%s", moment(detail.CreatedAt))
+	line("quota", "rows %s, bytes %s a second", quota.Rows, quota.Bytes)
 	for _, token := range detail.Tokens {
 		line("token", "%d: made %s, %s", token.ID, moment(token.CreatedAt), tokenState(token))
 	}

@@ -165,7 +165,7 @@ func TestUnreachableDatabase(t *testing.T) {
 func TestShownPlainly(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	printDetail(&out, devices.Detail{Listed: devices.Listed{Name: "b", Model: "pump\x1b[2J", Labels: map[string]any{"k": "\u009b2J"}}})
+	printDetail(&out, devices.Detail{Listed: devices.Listed{Name: "b", Model: "pump\x1b[2J", Labels: map[string]any{"k": "\u009b2J"}}}, quotaJSON{})
 	shown := out.String() + describe(devices.Command{Device: "b", Name: "identify", State: devices.CommandDone, Detail: []byte("\"\u009b2J\""), Note: "\x1b[2J"})
 	require.Contains(t, shown, "pump")
 	require.NotContains(t, shown, "\x1b")
