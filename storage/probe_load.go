@@ -155,6 +155,22 @@ func (*Probe) Shift(rows []byte, micros int64, numbers uint64) error {
 	return nil
 }
 
+// AppendShifted appends a copy of encoded rows to dst, moved as by Shift, as rows of
+// that device: what a benchmark copies costs next to nothing to make.
+func (p *Probe) AppendShifted(dst, rows []byte, device int32, micros int64, numbers uint64) ([]byte, error) {
+	at := len(dst)
+	dst = append(dst, rows...)
+	for rest := dst[at:]; len(rest) > 0; {
+		row, after, err := firstRow(rest)
+		if err != nil {
+			return nil, err
+		}
+		binary.BigEndian.PutUint32(row[offsetDevice:], uint32(device))
+		rest = after
+	}
+	return dst, p.Shift(dst[at:], micros, numbers)
+}
+
 // pulledRows is a COPY stream of rows that are made as they are wanted. pgconn
 // may go on reading after a failure: release ends that.
 type pulledRows struct {

@@ -55,10 +55,20 @@ type bench struct {
 const generatorGarbage = 400
 
 // Run measures the scenarios one after the other and returns when all it
-// started has ended. It needs Linux, and PostgreSQL as embedded.Start does.
+// started has ended. It needs Linux, and PostgreSQL as embedded.Start does. If ctx
+// ends, the error is its cause, and not what that led to.
 func Run(ctx context.Context, cfg Config) (report *Report, err error) {
+	var cleanup error
+	if report, cleanup, err = run(ctx, cfg); err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("not measured to the end: %w", context.Cause(ctx))
+	}
+	return report, errors.Join(err, cleanup)
+}
+
+// run is Run; cleanup tells whether all that it started could be put away.
+func run(ctx context.Context, cfg Config) (report *Report, cleanup, err error) {
 	if cfg, err = cfg.withDefaults(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// The generator shares the cores with what it measures.
 	defer debug.SetGCPercent(debug.SetGCPercent(generatorGarbage))
@@ -68,7 +78,7 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 		DataDir: cfg.Directory, Throwaway: true, Settings: settingsOf(cfg.Settings),
 		Logger: slog.New(slog.NewTextHandler(cfg.Errors, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -76,20 +86,20 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 		if b.probe != nil {
 			_ = b.probe.Close(ctx)
 		}
-		err = errors.Join(err, b.cluster.Stop(ctx))
+		cleanup = b.cluster.Stop(ctx)
 	}()
 	if _, err := migrations.Up(ctx, b.cluster.URL(), slog.New(slog.DiscardHandler)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if b.probe, err = storage.OpenProbe(ctx, b.cluster.URL(), b.cluster.SuperuserURL(), 2); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	report = &Report{}
 	if report.Machine, err = b.machine(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := b.breakIn(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	wanted := make(map[string]bool)
 	for _, name := range cfg.Scenarios {
@@ -101,12 +111,12 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 		}
 		measured, err := s.measure(b, ctx)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.name, err)
+			return nil, nil, fmt.Errorf("%s: %w", s.name, err)
 		}
 		measured.Name = s.name
 		report.Scenarios = append(report.Scenarios, measured)
 	}
-	return report, nil
+	return report, nil, nil
 }
 
 // minimalLog are the settings with which rows that growth stores beforehand are

@@ -2,7 +2,9 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"math"
 	"os"
 	"slices"
@@ -87,6 +89,69 @@ func TestUnknownScenarioAndTooManyConnections(t *testing.T) {
 	_, err = Run(t.Context(), Config{Connections: 1 << 30})
 	require.ErrorContains(t, err, "open files")
 	require.Len(t, append(Scenarios(), "live"), len(promised))
+}
+
+// TestBadSizes: what can't be measured is told before anything starts.
+func TestBadSizes(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []Config{
+		{For: -1},
+		{IdleFor: -1},
+		{GrowthWarm: -1},
+		{Quiet: -1},
+		{Viewers: -1},
+		{TurnFrames: -1},
+		{StorageRows: -1},
+		{StoredRows: -1},
+		{PerServer: -1},
+		{PerServer: 1 << 30},
+		{Growth: []int{1 << 30}},
+		{Growth: []int{5, 2}},
+	} {
+		_, err := bad.withDefaults()
+		require.Error(t, err, bad)
+	}
+	_, err := Config{}.withDefaults()
+	require.NoError(t, err)
+}
+
+// TestStoredShape: however few rows are asked for, somebody has one.
+func TestStoredShape(t *testing.T) {
+	t.Parallel()
+	for rows, want := range map[int][2]int{1: {1, 1}, 99: {1, 1}, 22_000: {220, 1}, manyRows: {1000, 455}} {
+		devices, rounds := storedShape(rows)
+		require.Equal(t, want, [2]int{devices, rounds}, rows)
+		require.GreaterOrEqual(t, devices*rounds*tenRows.rows*(storedDays+1), rows)
+	}
+}
+
+// TestInterruptedIsToldAsSuch, and not as what it led to.
+func TestInterruptedIsToldAsSuch(t *testing.T) {
+	t.Parallel()
+	ctx, interrupt := context.WithCancelCause(t.Context())
+	_, err := Run(ctx, Config{Scenarios: []string{"storage"}, OnProgress: func(string) { interrupt(errors.New("enough")) }})
+	require.EqualError(t, err, "not measured to the end: enough")
+}
+
+// TestSeries: what the ceilings store is what a server would encode.
+func TestSeries(t *testing.T) {
+	t.Parallel()
+	s := &series{bench: &bench{}, shape: tenRows, layout: 7, ids: []int32{3, 70_000}, next: make([]uint64, 2), base: now(), batch: 40}
+	next := make([]uint64, 2)
+	for range 2 {
+		rows, count, err := s.fill()
+		require.NoError(t, err)
+		require.Equal(t, 40, count)
+		var want []byte
+		for i, id := range s.ids {
+			for range 20 {
+				row := tenRows.row(s.base, next[i], nil)
+				want = s.bench.probe.AppendRow(want, id, 7, &row)
+				next[i]++
+			}
+		}
+		require.Equal(t, want, rows)
+	}
 }
 
 // TestTemplate decodes what the generator sends, and compares it with what the

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"mooring/wire"
 )
 
 // series makes the rows that a part of a fleet sends, batch by batch, the way
@@ -23,7 +21,7 @@ type series struct {
 	cursor int
 	next   []uint64 // by device, number of the next row
 	rows   []byte
-	values []wire.Value
+	frame  []byte // encoded rows 0 and following of a frame, of some device
 }
 
 // series gives the rows of every parts-th of the first count devices.
@@ -43,24 +41,33 @@ func (b *bench) series(ctx context.Context, s shape, count, batch, part, parts i
 	return made, nil
 }
 
-// fill encodes the next batch, valid until the next call.
-func (s *series) fill() (rows []byte, count int) {
+// fill makes the next batch, valid until the next call. Frames are copies of one
+// that was encoded before: a connection that waited for rows to be encoded would be
+// a lower ceiling than the database's.
+func (s *series) fill() (rows []byte, count int, err error) {
+	if s.frame == nil {
+		for number := range s.shape.rows {
+			row := s.shape.row(s.base, uint64(number), nil)
+			s.frame = s.bench.probe.AppendRow(s.frame, 0, s.layout, &row)
+		}
+	}
 	together := max(1, s.batch/max(1, len(s.ids))/s.shape.rows) * s.shape.rows
 	if s.burst > 0 {
 		together = s.burst * s.shape.rows
 	}
 	s.rows = s.rows[:0]
 	for count < s.batch {
-		for range together {
-			row := s.shape.row(s.base, s.next[s.cursor], s.values)
-			s.values = row.Values
-			s.rows = s.bench.probe.AppendRow(s.rows, s.ids[s.cursor], s.layout, &row)
-			s.next[s.cursor]++
+		for range together / s.shape.rows {
+			first := s.next[s.cursor]
+			if s.rows, err = s.bench.probe.AppendShifted(s.rows, s.frame, s.ids[s.cursor], int64(first)*1000, first); err != nil {
+				return nil, 0, err
+			}
+			s.next[s.cursor] += uint64(s.shape.rows)
 		}
 		count += together
 		s.cursor = (s.cursor + 1) % len(s.ids)
 	}
-	return s.rows, count
+	return s.rows, count, nil
 }
 
 // ceiling is how many rows a second PostgreSQL takes by plain COPY over so many
@@ -144,8 +151,11 @@ func (b *bench) copyFor(ctx context.Context, s shape, devices, batch, burst, con
 	for i, part := range parts {
 		running.Go(func() {
 			for ctx.Err() == nil && (length == 0 || time.Since(begun) < length) && (enough == 0 || counts[i] < enough/connections) {
-				batch, count := part.fill()
-				if _, faults[i] = b.probe.Copy(ctx, i, batch); faults[i] != nil {
+				batch, count, fault := part.fill()
+				if fault == nil {
+					_, fault = b.probe.Copy(ctx, i, batch)
+				}
+				if faults[i] = fault; fault != nil {
 					return
 				}
 				counts[i] += count
@@ -172,7 +182,10 @@ func (b *bench) loneCommit(ctx context.Context) (time.Duration, error) {
 	}
 	var took []time.Duration
 	for range 200 {
-		rows, _ := part.fill()
+		rows, _, err := part.fill()
+		if err != nil {
+			return 0, err
+		}
 		begun := time.Now()
 		if _, err := b.probe.Copy(ctx, 0, rows); err != nil {
 			return 0, err

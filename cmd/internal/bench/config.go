@@ -145,13 +145,16 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Errors == nil {
 		c.Errors = io.Discard
 	}
-	for _, connected := range []int{c.Devices, c.OneRowDevices, c.SteadyDevices, c.Connections} {
+	for _, connected := range []int{c.Devices, c.OneRowDevices, c.SteadyDevices, c.Connections, c.Growth[0], c.PerServer} {
 		if connected < 1 || connected > most {
-			return c, fmt.Errorf("bench: %d devices: 1 to %d fit the limit of %d open files", connected, most, limit)
+			return c, fmt.Errorf("bench: %d devices: 1 to %d fit the limit of %d open files (the first of growth is a single server's)", connected, most, limit)
 		}
 	}
-	if c.SteadyRate < 1 || c.Rounds < 1 || c.Growth[0] < 1 || !slices.IsSorted(c.Growth) {
-		return c, errors.New("bench: rate and rounds are positive, growth rises")
+	if min(c.SteadyRate, c.Rounds, c.Viewers, c.TurnFrames, c.StorageRows) < 1 || c.StoredRows < 0 || !slices.IsSorted(c.Growth) {
+		return c, errors.New("bench: rate, rounds, viewers, frames and rows are positive, growth rises")
+	}
+	if min(c.For, c.IdleFor, c.GrowthWarm, c.Quiet) < 0 {
+		return c, errors.New("bench: times are positive")
 	}
 	return c, nil
 }

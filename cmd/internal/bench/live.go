@@ -208,7 +208,7 @@ func (l *lookers) phase(ctx context.Context, name, kind string, server, viewers 
 		p.restart()
 	}
 	begun := time.Now()
-	if one.outcome, err = b.measure(ctx, server, senders, name+"-"+kind, make(chan struct{})); err != nil {
+	if one.outcome, err = b.watch(ctx, server, senders, name+"-"+kind); err != nil {
 		return one, err
 	}
 	taken := time.Since(begun)

@@ -29,10 +29,16 @@ type load struct {
 	running  sync.WaitGroup
 	mu       sync.Mutex
 	faults   []error
-	// limit, if not 0, is the number of rows after which a device stops; done
-	// counts those that have.
-	limit func(*device) uint64
-	done  atomic.Int64
+	// limit, if not 0, is the number of rows after which all devices stop, and spent
+	// is closed by the first that has sent them: the load is less from then on.
+	limit    uint64
+	spent    chan struct{}
+	spending sync.Once
+}
+
+// limited gives a load whose devices stop after so many rows.
+func limited(t *template, fleet []*device, limit uint64) *load {
+	return &load{template: t, fleet: fleet, limit: limit, spent: make(chan struct{})}
 }
 
 // dialers is how many handshakes are under way at a time. It is below the 256
@@ -92,14 +98,16 @@ func (l *load) fail(err error) {
 // hurry is one device until all it sent is acknowledged.
 func (l *load) hurry(d *device) error {
 	limit := uint64(wire.MaxSeq)
-	if l.limit != nil {
-		limit = l.limit(d)
+	if l.limit != 0 {
+		limit = l.limit
 	}
-	defer l.done.Add(1)
 	for {
 		if free := d.window - d.outstanding(l.template); free > 0 && !l.ending.Load() && d.sent < limit {
 			if err := d.sendFrames(l.template, min(free, int(limit-d.sent)/l.template.rows)); err != nil {
 				return err
+			}
+			if d.sent >= limit && l.spent != nil {
+				l.spending.Do(func() { close(l.spent) })
 			}
 		}
 		if d.sent == d.acked && (l.ending.Load() || d.sent >= limit) {
@@ -130,6 +138,27 @@ func (l *load) warm(ctx context.Context, longer time.Duration) error {
 		}
 	}
 	return sleep(ctx, longer)
+}
+
+// errSpent means that a load had nothing left to send before it was measured.
+var errSpent = errors.New("all rows of a device were sent before the load was measured")
+
+// until waits for so long, or until the first device has sent all it is to send.
+func (l *load) until(ctx context.Context, length time.Duration) error {
+	select {
+	case <-l.spent:
+		return errSpent
+	default:
+	}
+	timer := time.NewTimer(length)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.spent: // nil: never
+	case <-timer.C:
+	}
+	return nil
 }
 
 // end lets the devices stop, waits for the last acks and closes.
@@ -207,13 +236,16 @@ func (o *outcome) and(other *outcome) outcome {
 	return joined
 }
 
-// measure watches a running load for a while. whole ends it earlier.
-func (b *bench) measure(ctx context.Context, server *child, l *load, name string, whole <-chan struct{}) (o outcome, err error) {
-	if whole == nil {
-		if err := l.warm(ctx, b.warm); err != nil {
-			return o, err
-		}
+// measure lets a running load warm up and watches it for a while.
+func (b *bench) measure(ctx context.Context, server *child, l *load, name string) (o outcome, err error) {
+	if err := l.warm(ctx, b.warm); err != nil {
+		return o, err
 	}
+	return b.watch(ctx, server, l, name)
+}
+
+// watch is measure for a load that is warm.
+func (b *bench) watch(ctx context.Context, server *child, l *load, name string) (o outcome, err error) {
 	stopProfile, err := b.profile(server, name)
 	if err != nil {
 		return o, err
@@ -226,24 +258,21 @@ func (b *bench) measure(ctx context.Context, server *child, l *load, name string
 	if err != nil {
 		return o, err
 	}
+	// Rows, time and processors are read together, in one order: each is of as long.
+	ackedBefore := l.acked.Load()
 	before, err := readUsage(b.cluster.Info().PID, []*child{server}, nil)
 	if err != nil {
 		return o, err
 	}
-	ackedBefore := l.acked.Load()
-	select {
-	case <-ctx.Done():
-		return o, ctx.Err()
-	case <-whole:
-	case <-time.After(b.cfg.For):
+	if err := l.until(ctx, b.cfg.For); err != nil {
+		return o, err
 	}
 	o.rows = l.acked.Load() - ackedBefore
-	o.elapsed = time.Since(before.at)
 	after, err := readUsage(b.cluster.Info().PID, []*child{server}, nil)
 	if err != nil {
 		return o, err
 	}
-	o.used = after.since(before)
+	o.elapsed, o.used = after.at.Sub(before.at), after.since(before)
 	if o.wal, err = b.probe.LogPosition(ctx); err != nil {
 		return o, err
 	}
@@ -282,7 +311,7 @@ func (b *bench) saturatedBy(ctx context.Context, l *load, name string) (o outcom
 		return o, errors.Join(err, l.end())
 	}
 	l.start()
-	o, err = b.measure(ctx, server, l, name, nil)
+	o, err = b.measure(ctx, server, l, name)
 	return o, errors.Join(err, l.end())
 }
 

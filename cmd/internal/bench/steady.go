@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,7 +56,7 @@ func (b *bench) steady(ctx context.Context) (s Scenario, err error) {
 		return s, errors.Join(err, l.end())
 	}
 	p.measuring.Store(true)
-	o, err := b.measure(ctx, server, l, "steady", nil)
+	o, err := b.watch(ctx, server, l, "steady")
 	p.stop()
 	if err := errors.Join(err, l.end()); err != nil {
 		return s, err
@@ -77,6 +78,7 @@ func (b *bench) steady(ctx context.Context) (s Scenario, err error) {
 // pacer sends the frames of a load on time.
 type pacer struct {
 	load    *load
+	fleet   []*paced
 	quit    chan struct{}
 	running sync.WaitGroup
 	// measuring is false while it warms up.
@@ -90,17 +92,21 @@ type pacer struct {
 // pacerTick is how often frames are sent: each device in the tick that is its.
 const pacerTick = time.Millisecond
 
+// pacerEnd is how long devices wait for their last acks, whose latency must not be
+// left out.
+const pacerEnd = 10 * time.Second
+
 // steadyWindow is the server's default.
 const steadyWindow = 16
 
 func (p *pacer) start(rate int) {
 	p.quit = make(chan struct{})
-	fleet := make([]*paced, len(p.load.fleet))
+	p.fleet = make([]*paced, len(p.load.fleet))
 	for i, d := range p.load.fleet {
-		fleet[i] = &paced{device: d}
-		p.load.running.Go(func() { p.read(fleet[i]) })
+		p.fleet[i] = &paced{device: d}
+		p.load.running.Go(func() { p.read(p.fleet[i]) })
 	}
-	p.running.Go(func() { p.send(fleet, float64(rate)/float64(p.load.template.rows)) })
+	p.running.Go(func() { p.send(p.fleet, float64(rate)/float64(p.load.template.rows)) })
 }
 
 // restart gives the latencies of acks since it was last called, or since start.
@@ -121,9 +127,15 @@ func (p *pacer) stop() {
 	close(p.quit)
 	p.running.Wait()
 	p.load.ending.Store(true)
-	for _, d := range p.load.fleet {
+	for _, d := range p.fleet {
 		// Readers that have nothing to wait for wait for nothing.
-		_ = d.conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+		until := time.Now()
+		d.mu.Lock()
+		if len(d.times) > 0 {
+			until = until.Add(pacerEnd)
+		}
+		d.mu.Unlock()
+		_ = d.conn.SetReadDeadline(until)
 	}
 }
 
@@ -167,7 +179,13 @@ func (p *pacer) read(d *paced) {
 		acked, err := d.next()
 		now := time.Now()
 		if err != nil {
-			if !p.load.ending.Load() {
+			d.mu.Lock()
+			left := len(d.times)
+			d.mu.Unlock()
+			if left > 0 {
+				err = fmt.Errorf("%d frames were never acknowledged: %w", left, err)
+			}
+			if left > 0 || !p.load.ending.Load() {
 				p.load.fail(err)
 			}
 			return

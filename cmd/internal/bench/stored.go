@@ -100,16 +100,14 @@ func (b *bench) fillTable(ctx context.Context) (total, today int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	devices := min(storedDevices, b.cfg.StoredRows/storedDays/tenRows.rows)
+	devices, rounds := storedShape(b.cfg.StoredRows)
 	if _, err := b.devices(ctx, devices, 0); err != nil {
 		return 0, 0, err
 	}
 	if err := b.fresh(ctx); err != nil {
 		return 0, 0, err
 	}
-	// A day has whole rounds, in each of which every device sends a frame.
 	round := devices * tenRows.rows
-	rounds := (b.cfg.StoredRows + (storedDays+1)*round - 1) / ((storedDays + 1) * round)
 	b.say("growth: storing %d rows", rounds*round*(storedDays+1))
 	midnight := time.Now().UTC().Truncate(24 * time.Hour)
 	days := make([]time.Time, storedDays)
@@ -144,6 +142,14 @@ func (b *bench) fillTable(ctx context.Context) (total, today int, err error) {
 		return 0, 0, err
 	}
 	return rounds*round*storedDays + today, today, b.probe.Checkpoint(ctx)
+}
+
+// storedShape gives how many devices have rows stored, and how many frames of each
+// a day has: whole rounds, in each of which every device sends one.
+func storedShape(rows int) (devices, rounds int) {
+	devices = max(1, min(storedDevices, rows/storedDays/tenRows.rows))
+	round := devices * tenRows.rows
+	return devices, (rows + (storedDays+1)*round - 1) / ((storedDays + 1) * round)
 }
 
 // loaders are the connections that store rows beforehand.
