@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"strings"
 	"syscall"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"mooring/ingest"
@@ -82,24 +79,3 @@ func (a *App) startAdmin(ctx context.Context) error {
 
 // AdminAddr is where the operator's pages are served, as host:port; empty: nowhere.
 func (a *App) AdminAddr() string { return a.admin }
-
-// serverLog takes what net/http has to say, counts failed TLS handshakes, and
-// passes it on for those who look closely.
-type serverLog struct {
-	slog.Handler
-	tlsFailures prometheus.Counter
-}
-
-// Enabled is always true, so that Handle can count.
-func (serverLog) Enabled(context.Context, slog.Level) bool { return true }
-
-// Handle counts, and logs what is to be logged.
-func (l serverLog) Handle(ctx context.Context, record slog.Record) error {
-	if strings.HasPrefix(record.Message, "http: TLS handshake error") {
-		l.tlsFailures.Inc()
-	}
-	if !l.Handler.Enabled(ctx, record.Level) {
-		return nil
-	}
-	return l.Handler.Handle(ctx, record)
-}

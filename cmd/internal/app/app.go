@@ -246,7 +246,7 @@ func (a *App) serve(listener net.Listener) {
 	server := ingest.NewServer(a.routes(), a.logger)
 	server.ReadHeaderTimeout = time.Duration(a.cfg.HandshakeTimeout) // also the TLS handshake's
 	server.MaxHeaderBytes = int(a.cfg.MaxHeader)
-	server.ErrorLog = slog.NewLogLogger(serverLog{a.logger.Handler(), a.tlsFailures}, slog.LevelDebug)
+	server.ErrorLog = slog.NewLogLogger(newServerLog(a.logger.Handler(), a.tlsFailures), slog.LevelDebug)
 	if a.cfg.ProxyProtocol == proxyV2 {
 		listener = newProxyListener(listener, a.cfg.TrustedProxies, time.Duration(a.cfg.HandshakeTimeout), a.proxyRefusals)
 		arrived := server.ConnContext
