@@ -80,7 +80,7 @@ func startHAProxy(t *testing.T, one, two *faults.Server) (front, statistics stri
 
 // bothUp is nil if HAProxy sends devices to both servers.
 func bothUp(statistics string) error {
-	response, err := http.Get("http://" + statistics + "/;csv") //nolint:noctx // a page on loopback
+	response, err := http.Get("http://" + statistics + "/;csv")
 	if err != nil {
 		return err
 	}
