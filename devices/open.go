@@ -222,7 +222,7 @@ WITH input AS MATERIALIZED (
       LEFT JOIN mooring.tokens t ON t.id = i.token AND t.device_id = i.device
 ), opened AS (
     INSERT INTO mooring.sessions (id, device_id, token_id, gateway, incarnation, remote, boot_id, model, firmware, connected_at, last_seen_at, booked, certificate)
-    SELECT id, device, token, $1, $2, remote, boot, model, firmware, connected, connected, true, NULLIF(serial, '')
+    SELECT id, device, token, $1, $2, remote, boot, model, firmware, LEAST(connected, now()), connected, true, NULLIF(serial, '')
       FROM checked WHERE verdict = 0
 )
 SELECT c.position, c.id, c.verdict,
