@@ -65,6 +65,11 @@ func (s *session) tick(now int64) (next int64) {
 		}
 		return due
 	}
+	if s.held.Load() { // its rows take long
+		s.mu.Lock()
+		s.kick()
+		s.mu.Unlock()
+	}
 	beat := s.heartbeat.Load()
 	if s.firstSilence == 0 {
 		s.firstSilence = 1 + rand.Int64N(beat) //nolint:gosec // jitter, no secret

@@ -38,6 +38,7 @@ type link struct {
 	heeded  bool          // something has
 	awaited bool          // something came in at rest that gws is to read
 	broken  bool          // or the line has ended
+	behind  int           // bytes that came in with the message at hand, behind it; 0: none, or not known
 	wanted  uint16        // the code gws wanted to close with
 	first   [8]byte       // what came in at rest
 	breach  *CloseReason  // why guard ended the reading; nil: it did not

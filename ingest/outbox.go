@@ -36,6 +36,11 @@ var encoders = sync.Pool{New: func() any { return wire.NewEncoder() }}
 // welcome queues WELCOME, the first frame, and makes the session known by its
 // number at the same moment: whoever replaces it comes after WELCOME, and whoever
 // was welcomed can be sent commands.
+//
+// If more came in behind the first frame, from a device that does not wait for
+// WELCOME, it is not sent at once: it goes out with the ACK of the rows that are in
+// hand, in one write. That is for no longer than the timers' next look, and not if
+// there are no rows (docs/decisions/154).
 func (s *session) welcome(maxReceive int, welcome wire.Welcome) {
 	encoder := encoders.Get().(*wire.Encoder)
 	defer encoders.Put(encoder)
@@ -46,12 +51,20 @@ func (s *session) welcome(maxReceive int, welcome wire.Welcome) {
 	}
 	s.number.Store(welcome.Session)
 	s.outbox.queue = appendMessage(s.outbox.queue, opBinary, frame)
-	told := !s.flushing && !s.closing
+	s.held.Store(true)
+	s.mu.Unlock()
+	if s.link.behind == 0 {
+		s.release()
+	}
+}
+
+// release sends WELCOME, if nothing else has taken it along.
+func (s *session) release() {
+	s.mu.Lock()
+	told := s.held.Load() && !s.flushing && !s.closing
 	if told {
 		s.flushing = true
 		s.gateway.flushers.Add(1)
-	} else {
-		s.kick()
 	}
 	s.mu.Unlock()
 	if told {
@@ -171,6 +184,7 @@ func (s *session) compose(l *letter) bool {
 	}
 	l.bytes = append(l.bytes, box.queue...)
 	box.queue = nil // seldom used
+	s.held.Store(false)
 	if box.pong {
 		box.pong = false
 		l.bytes = appendMessage(l.bytes, opPong, box.pongFor)

@@ -60,6 +60,7 @@ type session struct {
 
 	number    atomic.Int64  // session number; 0 until opened
 	blocked   atomic.Bool   // reading waits for us, not for the device
+	held      atomic.Bool   // WELCOME waits in the outbox, to go out with the first ACK
 	ending    atomic.Bool   // as closing, for who does not hold the lock
 	heartbeat atomic.Int64  // nanoseconds
 	acked     atomic.Uint64 // DATA frames covered by the last ACK composed

@@ -27,7 +27,12 @@ func (l *link) swift(p []byte) (taken int) {
 		}
 		unmask(payload, [4]byte(p[taken+head-4:]))
 		taken += head + len(payload)
+		l.behind = len(p) - taken
 		s.receive(opBinary, payload)
+	}
+	l.behind = 0
+	if s.held.Load() && s.frames == 0 { // no ACK is to come
+		s.release()
 	}
 	copy(p, p[taken:])
 	return taken
