@@ -42,7 +42,12 @@ func TestFaultDevicesSharingCredentials(t *testing.T) {
 	})
 	bystander := s.Load(faults.LoadOptions{Devices: 20, Rate: 500})
 	const least = 6.0 // s, class L's wait at a tenth
-	load := s.Load(faults.LoadOptions{Devices: 10, Rate: 1000, Rows: 5, Backoff: 0.1, Flags: []string{"--share", "100", "--log-level", "debug"}})
+	load := s.Load(faults.LoadOptions{
+		Devices: 10, Rate: 1000, Rows: 5, Backoff: 0.1, Flags: []string{"--share", "100", "--log-level", "debug"},
+		// They take turns of a sixteenth of a second at first, in which a slow machine
+		// acknowledges little; whoever is done makes room.
+		Settle: 5 * time.Minute,
+	})
 	began := time.Now()
 	load.AwaitAcked(5000)
 	time.Sleep(time.Until(began.Add(5 * time.Second)))

@@ -33,6 +33,7 @@ defaults
   timeout server 30s
   timeout http-request 10s
   timeout tunnel 1h
+  timeout check 5s
   option redispatch 1
   retries 3
   retry-on conn-failure empty-response 503
