@@ -3,6 +3,7 @@ package browser_test
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -199,13 +200,16 @@ func TestLooks(t *testing.T) {
 	tb.says("no such device: nobody")
 	tb.until(`performance.getEntriesByName(new URL("/api/v1/devices/nobody/rejects?limit=20", location), "resource").length > 0`)
 	require.Zero(t, eval[int](tb, `document.querySelectorAll("main .panel").length`))
-	tb.complaints() // 404s
+	// Its 404s are told by and by; nothing else is complained of.
+	absent := regexp.MustCompile(`status of 404 .*/api/v1/(devices/nobody|commands\?.*device=nobody)`)
 	tb.run(desktop.set())
 	light := eval[string](tb, `getComputedStyle(document.body).backgroundColor`)
 	tb.run(desktopDark.set())
 	require.Less(t, eval[float64](tb, "shifted"), 0.1, "%q", eval[[]string](tb, "jumps"))
 	require.NotEqual(t, light, eval[string](tb, `getComputedStyle(document.body).backgroundColor`))
-	require.Empty(t, tb.complaints())
+	for _, complaint := range tb.complaints() {
+		require.Regexp(t, absent, complaint)
+	}
 }
 
 // TestManyDevices reports how soon ten thousand devices are to be seen.

@@ -2,12 +2,12 @@
 // band from the least to the greatest value. It asks for another stretch by the
 // event "stretch", and leaves it to others to bring the data.
 import { h, setText } from "./dom.js";
-import { ticks, quantity, count } from "./number.js";
+import { axis, ticks, quantity, count } from "./number.js";
 import { whenOf, clockOf, dayOf } from "./time.js";
 
 const left = 56, right = 12, top = 8, bottom = 22; // px around the plot
-const timeSteps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
-const leastStretch = 5000; // ms; what zooming in ends at
+const timeSteps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 2592000, 7776000, 31536000, 157680000];
+const leastStretch = 5000, longestStretch = 20 * 31536000_000; // ms; what zooming ends at
 
 class LineChart extends HTMLElement {
   #canvas = h("canvas", { "aria-hidden": "true" });
@@ -71,7 +71,7 @@ class LineChart extends HTMLElement {
   #time(x) { return this.#from + ((x - left) / (this.#size.width - left - right)) * (this.#until - this.#from); }
 
   #ask(from, until) {
-    const middle = (from + until) / 2, half = Math.max(leastStretch, until - from) / 2;
+    const middle = (from + until) / 2, half = Math.min(longestStretch, Math.max(leastStretch, until - from)) / 2;
     this.dispatchEvent(new CustomEvent("stretch", { bubbles: true, detail: { from: middle - half, until: middle + half } }));
   }
 
@@ -186,21 +186,25 @@ class LineChart extends HTMLElement {
     let low = Infinity, high = -Infinity;
     for (const b of seen) { low = Math.min(low, b.min); high = Math.max(high, b.max); }
     if (this.#floor !== undefined) low = this.#floor;
-    const pad = (high - low) * 0.08 || Math.abs(high) * 0.05 || 1;
+    const room = axis(low, high);
+    low = Math.max(low, room.low);
+    high = Math.min(high, room.high);
     const kept = this.#ranges;
     const fits = low >= kept.low && high <= kept.high && high - low > (kept.high - kept.low) * 0.5;
-    if (!fits) this.#ranges = { low: this.#floor ?? low - pad, high: high + pad };
+    if (!fits) this.#ranges = { low: this.#floor ?? room.low, high: room.high };
     return this.#ranges;
   }
 
   #drawTimes(c, width, height) {
     const wanted = Math.max(2, Math.floor((width - left - right) / 110));
     const seconds = (this.#until - this.#from) / 1000;
-    const step = (timeSteps.find((s) => seconds / s <= wanted) ?? 2592000) * 1000;
+    const step = (timeSteps.find((s) => seconds / s <= wanted) ?? timeSteps.at(-1)) * 1000;
     const offset = new Date(this.#from).getTimezoneOffset() * 60_000;
     c.textAlign = "center";
     c.textBaseline = "alphabetic";
-    for (let at = Math.ceil((this.#from - offset) / step) * step + offset; at <= this.#until; at += step) {
+    for (let mark = Math.ceil((this.#from - offset) / step) * step + offset; mark <= this.#until; mark += step) {
+      // A mark at midnight is at midnight also behind a change of the clocks.
+      const at = step > 3600_000 ? mark + new Date(mark).getTimezoneOffset() * 60_000 - offset : mark;
       const x = Math.round(this.#x(at)) + 0.5;
       c.beginPath(); c.moveTo(x, height - bottom); c.lineTo(x, height - bottom + 4); c.stroke();
       const text = step >= 86400_000 ? dayOf(at) : clockOf(at).slice(0, step >= 60_000 ? 5 : 8);

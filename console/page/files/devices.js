@@ -112,7 +112,7 @@ export function devices(main, { search, signal }) {
   live.addEventListener("readings", ({ detail }) => {
     for (const { device, channels } of detail.readings) {
       for (const channel of lines.get(device)?.channels ?? []) {
-        const come = channels[channel.metric];
+        const come = Object.hasOwn(channels, channel.metric) ? channels[channel.metric] : null; // a channel may be called "constructor"
         if (!come || Date.parse(come.time) < Date.parse(channel.last_at ?? 0)) continue;
         channel.last = come.value;
         channel.last_at = come.time;

@@ -2,7 +2,7 @@
 import { h, setText } from "./dom.js";
 import { get, query, devicePath } from "./api.js";
 import { live } from "./live.js";
-import { age, whenOf, dateOf, length, now } from "./time.js";
+import { age, whenOf, dateOf, daysBefore, length, now } from "./time.js";
 import { count } from "./number.js";
 
 const page = 20;
@@ -62,7 +62,7 @@ function uptime({ name, signal }) {
   const read = async () => {
     try {
       const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-      const days = Array.from({ length: uptimeDays }, (_, i) => ({ day: dateOf(now() - (uptimeDays - 1 - i) * 86400_000), known_s: 0, online_s: 0 }));
+      const days = Array.from({ length: uptimeDays }, (_, i) => ({ day: dateOf(daysBefore(now(), uptimeDays - 1 - i)), known_s: 0, online_s: 0 }));
       for (const found of await get(devicePath(name) + "/uptime" + query({ from: days[0].day, zone }), signal)) {
         const day = days.find((each) => each.day === found.day);
         if (day) Object.assign(day, found);

@@ -11,6 +11,7 @@ const large = [[1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"]];
 // have a prefix instead of an exponent, which the axes have no room for.
 export function value(number) {
   if (number === null || number === undefined) return "–";
+  if (number === 0) return "0"; // -0 too
   const size = Math.abs(number);
   if (Number.isInteger(number) && size < 1e7) return whole.format(number);
   if (size >= 1e7 && size < 1e18) {
@@ -59,13 +60,29 @@ export function milliseconds(number) {
   return [fine[1].format(number / 1000), "s"];
 }
 
+// An axis goes no further: its length must be a number too.
+const farthest = Number.MAX_VALUE / 4;
+
+// axis are the ends of an axis on which values from least to most have room. What
+// differs in its last digits only is one value: between two neighbouring numbers
+// there is no mark.
+export function axis(least, most) {
+  const size = Math.max(Math.abs(least), Math.abs(most)), spread = most - least;
+  const pad = spread > size * 1e-12 && spread > 1e-300 ? spread * 0.08 : size > 1e-290 ? size * 0.05 : 1;
+  return {
+    low: Math.max(-farthest, Math.min(least - pad, 0.9 * farthest)),
+    high: Math.min(farthest, Math.max(most + pad, -0.9 * farthest)),
+  };
+}
+
 // ticks are round numbers between two, about so many.
 export function ticks(low, high, wanted) {
   const raw = (high - low) / wanted;
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 2.5, 5, 10].find((factor) => factor * power >= raw) * power;
   const list = [];
-  for (let at = Math.ceil(low / step) * step; at <= high + step * 1e-9; at += step) list.push(Math.abs(at) < step * 1e-9 ? 0 : at);
+  // No more than there can be, also where a step is lost in the size of the numbers.
+  for (let at = Math.ceil(low / step) * step, left = 2 * wanted + 2; at <= high + step * 1e-9 && left > 0; at += step, left--) list.push(Math.abs(at) < step * 1e-9 ? 0 : at);
   // All of them with as many digits as their distance needs.
   const digits = Math.min(4, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9) + (step / 10 ** Math.floor(Math.log10(step)) === 2.5 ? 1 : 0)));
   const small = step >= 1e-4 && Math.max(Math.abs(low), Math.abs(high)) < 1e7;

@@ -18,9 +18,13 @@ export function draw(svg, values, floor) {
     return;
   }
   let low = floor ?? Math.min(...known), high = Math.max(...known);
-  if (high - low < Math.abs(high) * 1e-6 + 1e-12) { high += 1; if (floor === undefined) low -= 1; }
+  if (high - low < Math.abs(high) * 1e-6 + 1e-12) {
+    const room = Math.max(1, Math.abs(high) * 1e-3);
+    high += room;
+    if (floor === undefined) low -= room;
+  }
   const x = (i) => (margin + (i / Math.max(1, values.length - 1)) * (width - 2 * margin)).toFixed(1);
-  const y = (value) => (height - margin - ((value - low) / (high - low)) * (height - 2 * margin)).toFixed(1);
+  const y = (value) => (height - margin - ((value / 2 - low / 2) / (high / 2 - low / 2)) * (height - 2 * margin)).toFixed(1);
   let path = "", open = false;
   values.forEach((value, i) => {
     if (value === null || !Number.isFinite(value)) { open = false; return; }

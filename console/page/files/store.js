@@ -60,7 +60,7 @@ class Store extends EventTarget {
     this.all = found.map((device) => {
       const known = this.#byName.get(device.name);
       const time = Date.parse(device.last_seen) || 0;
-      return Object.assign(known ?? {}, device, { seen: Math.max(time, known?.seen ?? 0) }, known?.told > Date.now() - 5000 ? { state: known.state } : null);
+      return Object.assign(known ?? {}, device, { seen: Math.max(time, known?.seen ?? 0), text: undefined }, known?.told > Date.now() - 5000 ? { state: known.state } : null);
     });
     this.#byName = new Map(this.all.map((device) => [device.name, device]));
     this.#tell();

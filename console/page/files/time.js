@@ -29,10 +29,10 @@ export function freshness(time) {
   return age < agingAfter ? "fresh" : age < oldAfter ? "aging" : "old";
 }
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
 const full = new Intl.DateTimeFormat(undefined, {
-  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false,
+  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
 });
 export const clockOf = (time) => clock.format(time);
 export const dayOf = (time) => day.format(time);
@@ -42,6 +42,13 @@ export const fullTime = (time) => full.format(time);
 export function dateOf(time) {
   const at = new Date(time);
   return [at.getFullYear(), at.getMonth() + 1, at.getDate()].map((n) => String(n).padStart(2, "0")).join("-");
+}
+
+// daysBefore is the same time of so many days before.
+// Not so many times 24 hours: the clocks may have changed.
+export function daysBefore(time, days) {
+  const at = new Date(time);
+  return at.setDate(at.getDate() - days);
 }
 
 // whenOf leaves out the date of what happened today.
