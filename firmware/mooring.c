@@ -843,76 +843,64 @@ OUT_OF_LINE static void connected(struct mooring *m)
 
 /* --- The handshake, RFC 6455 4.1 ------------------------------------------------------- */
 
-/* base64 takes 16 or 20 bytes, behind which lie two of 0. */
-static void base64(uint8_t *to, const uint8_t *from, uint32_t bytes)
+/* base64 writes so many digits of six bits, from the top of five words on. It shifts
+ * them, and a sixth, which is 0, behind them. */
+OUT_OF_LINE static void base64(uint8_t *to, uint32_t *words, uint32_t digits)
 {
-	for (uint32_t at = 0; at < bytes; at += 3) {
-		uint32_t three = (uint32_t)from[at] << 24 | (uint32_t)from[at + 1] << 16 | (uint32_t)from[at + 2] << 8;
-		for (uint32_t i = 0; i < 4; i++, three <<= 6) {
-			uint32_t c = 'A' + (three >> 26);
-			if (c > 'Z')
-				c += 'a' - 'Z' - 1;
-			if (c > 'z')
-				c -= 'z' + 1 - '0';
-			if (c == '9' + 1)
-				c = '+';
-			if (c == '9' + 2)
-				c = '/';
-			*to++ = (uint8_t)c;
+	while (digits-- > 0) {
+		uint32_t c = 'A' + (words[0] >> 26);
+		if (c > 'Z')
+			c += 'a' - 'Z' - 1;
+		if (c > 'z') {
+			c -= 'z' + 1 - '0';
+			if (c > '9')
+				c = '+' + (c - '9' - 1) * ('/' - '+');
 		}
+		*to++ = (uint8_t)c;
+		for (uint32_t i = 0; i < 5; i++)
+			words[i] = words[i] << 6 | words[i + 1] >> 26;
 	}
-	to[-1] = '=';
-	if (bytes == 16)
-		to[-2] = '=';
-	*to = 0;
 }
 
 static uint32_t rotated(uint32_t word, uint32_t by) { return word << by | word >> (32 - by); }
 
-static void sha1_block(uint32_t h[5], uint32_t w[16])
-{
-	uint32_t a = h[0], b = h[1], c = h[2], d = h[3], e = h[4];
-	for (uint32_t i = 0; i < 80; i++) {
-		uint32_t *word = &w[i & 15], f = b ^ c ^ d, k = 0x6ed9eba1;
-		if (i >= 16)
-			*word = rotated(w[(i + 13) & 15] ^ w[(i + 8) & 15] ^ w[(i + 2) & 15] ^ *word, 1);
-		if (i < 20)
-			f = (b & c) | (~b & d), k = 0x5a827999;
-		else if (i >= 60)
-			k = 0xca62c1d6;
-		else if (i >= 40)
-			f = (b & c) | (d & (b ^ c)), k = 0x8f1bbcdc;
-		f += rotated(a, 5) + e + k + *word;
-		e = d;
-		d = c;
-		c = rotated(b, 30);
-		b = a;
-		a = f;
-	}
-	h[0] += a;
-	h[1] += b;
-	h[2] += c;
-	h[3] += d;
-	h[4] += e;
-}
-
-/* acceptance is base64(SHA-1(key, GUID)), which are 28 bytes, of a key of 24. */
+/* acceptance is base64(SHA-1(key, GUID)) without the "=" at its end, which are 27
+ * bytes, of a key of 24. What SHA-1 moves with each step lies in one array, and so
+ * moves at once: a place for the next a, then a to e, a place for the next word, and
+ * the last 16 words, the youngest first. */
 static void acceptance(uint8_t *to, const uint8_t *key)
 {
-	uint32_t h[5] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0}, w[16];
-	uint8_t text[64] = {0};
-	memcpy(text, key, 24);
-	memcpy(text + 24, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11\x80", 37);
-	for (uint32_t i = 0; i < 16; i++)
-		w[i] = (uint32_t)get_be(text + 4 * i, 4);
-	sha1_block(h, w);
-	memset(w, 0, sizeof w);
-	w[15] = 60 * 8;
-	sha1_block(h, w);
-	for (uint32_t i = 0; i < 5; i++)
-		put_be(text + 4 * i, 4, h[i]);
-	text[20] = text[21] = 0;
-	base64(to, text, 20);
+	static const uint32_t start[16] = {
+		0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0, 0,
+		/* 258EAFA5-E914-47DA-95CA-C5AB0DC85B11, and the end */
+		0x80000000, 0x35423131, 0x30444338, 0x43354142, 0x3543412d,
+		0x44412d39, 0x342d3437, 0x2d453931, 0x41464135, 0x32353845,
+	};
+	uint32_t x[23], h[5];
+	memcpy(x + 1, start, sizeof start);
+	for (uint32_t i = 0; i < 6; i++)
+		x[22 - i] = (uint32_t)get_be(key + 4 * i, 4);
+	for (uint32_t blocks = 2; blocks > 0; blocks--) {
+		memcpy(h, x + 1, sizeof h);
+		for (uint32_t left = 80; left > 0; left--) {
+			uint32_t b = x[2], c = x[3], d = x[4], f = b ^ c ^ d, k = 0x6ed9eba1;
+			if (left > 60)
+				f = d ^ (b & (c ^ d)), k = 0x5a827999;
+			else if (left <= 20)
+				k = 0xca62c1d6;
+			else if (left <= 40)
+				f = (b & c) | (d & (b ^ c)), k = 0x8f1bbcdc;
+			x[0] = f + rotated(x[1], 5) + x[5] + k + x[22];
+			x[2] = rotated(b, 30);
+			x[6] = rotated(x[9] ^ x[14] ^ x[20] ^ x[22], 1);
+			memmove(x + 1, x, 22 * sizeof *x);
+		}
+		for (uint32_t i = 0; i < 5; i++)
+			x[1 + i] += h[i];
+		memset(x + 6, 0, 17 * sizeof *x); /* the second block: only the length, in bits */
+		x[7] = 60 * 8;
+	}
+	base64(to, x + 1, 27);
 }
 
 /* request writes the handshake into the frame memory. While the answer comes,
@@ -924,13 +912,15 @@ static void request(struct mooring *m)
 		"Sec-WebSocket-Version:13\r\nSec-WebSocket-Protocol:mooring.v1\r\n"
 		"Sec-WebSocket-Key:\3\r\nAuthorization:Bearer \4\r\n\r\n";
 	const struct mooring_config *config = m->config;
-	uint8_t nonce[18] = {0};
-	char key[25];
-	for (uint32_t i = 0; i < 16; i += 4)
-		put_be(nonce + i, 4, config->random(config->context));
-	base64((uint8_t *)key, nonce, 16);
-	acceptance(m->rx, (uint8_t *)key);
-	const char *parts[] = {config->path, config->host, key, config->token};
+	uint32_t nonce[6] = {0};
+	uint8_t *key = m->rx + 32;
+	for (uint32_t i = 0; i < 4; i++)
+		nonce[i] = config->random(config->context);
+	memset(m->rx, '=', 32 + 24);
+	key[24] = m->rx[28] = 0;
+	base64(key, nonce, 22);
+	acceptance(m->rx, key);
+	const char *parts[] = {config->path, config->host, (const char *)key, config->token};
 	begin(m);
 	for (const char *c = text; *c != 0; c++) {
 		const char *part = c;
@@ -943,28 +933,13 @@ static void request(struct mooring *m)
 	}
 }
 
-/* after gives what follows a header's name (in lower case, with the colon), or NULL. */
-static const uint8_t *after(const uint8_t *line, const char *name)
-{
-	for (; *name != 0; name++, line++) {
-		uint8_t c = *line;
-		if (c >= 'A' && c <= 'Z')
-			c |= 0x20;
-		if (c != (uint8_t)*name)
-			return NULL;
-	}
-	while (*line == ' ')
-		line++;
-	return line;
-}
-
-static uint32_t decimal(const uint8_t *text)
-{
-	uint32_t value = 0;
-	while (*text >= '0' && *text <= '9' && value < DAY_MS / 1000)
-		value = 10 * value + *text++ - '0';
-	return value;
-}
+/* The beginnings of the lines that matter, up to the first colon or space and with it,
+ * in lower case, as a number: 33 times that of what is before a byte, and the byte. */
+enum {
+	HTTP_1_1 = 0x4a75d49f, /* "http/1.1 " */
+	ACCEPT = 0x7d40a966, /* "sec-websocket-accept:" */
+	RETRY_AFTER = 0x3afcfa6f /* "retry-after:" */
+};
 
 /* response reads the answer's header, byte by byte, so that nothing of what
  * follows is taken. link.message is the length of the line so far, which ends in
@@ -972,10 +947,8 @@ static uint32_t decimal(const uint8_t *text)
 static void response(struct mooring *m)
 {
 	uint8_t *line = m->rx + 29, byte;
-	const uint8_t *is;
-	int got;
 	for (uint32_t most = 1024; most > 0; most--) {
-		got = m->config->recv(m->config->context, &byte, 1);
+		int got = m->config->recv(m->config->context, &byte, 1);
 		if (got < 0)
 			broke(m, got);
 		if (got <= 0)
@@ -992,16 +965,24 @@ static void response(struct mooring *m)
 					ended(m, m->asked.status, 0);
 				return;
 			}
-			line[length] = 0;
+			line[length] = line[length + 1] = 0; /* what is, is not behind the end */
 			m->link.message = 0;
-			if ((is = after(line, "http/1.1 ")) != NULL)
-				m->asked.status = decimal(is);
-			else if ((is = after(line, "sec-websocket-accept:")) != NULL)
+			const uint8_t *is = line;
+			uint32_t name = 0, number = 0, c;
+			do {
+				c = *is++ | 0x20;
+				name = 33 * name + c;
+			} while (c != ' ' && c != ':');
+			while (*is == ' ')
+				is++;
+			for (const uint8_t *digit = is; *digit >= '0' && *digit <= '9' && number < DAY_MS / 1000;)
+				number = 10 * number + *digit++ - '0';
+			if (name == HTTP_1_1)
+				m->asked.status = number;
+			if (name == ACCEPT)
 				m->link.accepted = memcmp(is, m->rx, 29) == 0;
-			else if ((is = after(line, "retry-after:")) != NULL) {
-				m->asked.slot_min = decimal(is) * 1000;
-				m->asked.slot = m->spread * 1000u; /* PROTOCOL 9.2 */
-			}
+			if (name == RETRY_AFTER)
+				mooring_retry_after(m, number);
 		}
 	}
 }

@@ -278,7 +278,7 @@ static void take_out(void)
 		char answer[256];
 		int length = snprintf(answer, sizeof answer,
 				      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nconnection: upgrade\r\n"
-				      "SEC-WebSocket-Accept: %.28s\r\nX: %.90s\r\n\r\n",
+				      "SEC-WebSocket-Accept: %.27s=\r\nX: %.90s\r\n\r\n",
 				      (char *)accept, "a header that is longer than what is kept of a line, and of which nobody wants to know");
 		feed(answer, (size_t)length);
 		t.upgraded = true;
