@@ -370,14 +370,19 @@ static void fields(struct reader *r, uint32_t kinds, uint32_t *to)
 
 /* --- Time -------------------------------------------------------------------- */
 
-static bool due(const struct mooring *m, uint32_t when) { return (int32_t)(m->now - when) >= 0; }
 static uint32_t since(const struct mooring *m, uint32_t when) { return m->now - when; }
 
-/* sooner shortens the time until the next poll. */
-OUT_OF_LINE static void sooner(struct mooring *m, uint32_t wait)
+/* over says whether ms have passed since then. If not, the next poll is to be no
+ * later than that. */
+OUT_OF_LINE static bool over(struct mooring *m, uint32_t then, uint32_t ms)
 {
-	if (m->wait > wait)
-		m->wait = wait;
+	uint32_t passed = since(m, then);
+	if (passed >= ms)
+		return true;
+	ms -= passed;
+	if (m->wait > ms)
+		m->wait = ms;
+	return false;
 }
 
 /* up_to is uniform below limit. */
@@ -485,7 +490,8 @@ static void ended(struct mooring *m, uint32_t code, uint32_t close_code)
 	}
 	m->send = m->head; /* PROTOCOL 8.3.2 */
 	m->sent = 0;
-	m->wake = m->now + wait_after(m, class);
+	m->wait = m->pause = wait_after(m, class);
+	m->opened = m->now;
 	m->state = IDLE;
 }
 
@@ -713,12 +719,14 @@ static bool frame(struct mooring *m, uint32_t length)
 		break;
 	case 7: /* THROTTLE */
 		m->asked.gap = is[0];
-		m->asked.gap_until = m->now + is[1] * 1000;
+		m->asked.gap_at = m->now;
+		m->asked.gap_for = is[1] * 1000;
 		break;
 	case 8: /* GOAWAY */
 		m->asked.goaway = is[0];
 		m->link.graceful = is[1] > 0;
-		m->asked.until = m->now + is[1] + 2000; /* the server's close comes first */
+		m->asked.goaway_at = m->now;
+		m->asked.grace = is[1] + 2000; /* the server's close comes first */
 		m->asked.slot_min = is[2];
 		m->asked.slot = is[3] - is[2];
 		if ((int32_t)m->asked.slot <= 0 && is[2] > 0)
@@ -944,7 +952,7 @@ enum {
 /* response reads the answer's header, byte by byte, so that nothing of what
  * follows is taken. link.message is the length of the line so far, which ends in
  * a 0; of a line that is too long the rest is dropped. */
-static void response(struct mooring *m)
+static bool response(struct mooring *m)
 {
 	uint8_t *line = m->rx + 29, byte;
 	for (uint32_t most = 1024; most > 0; most--) {
@@ -952,18 +960,19 @@ static void response(struct mooring *m)
 		if (got < 0)
 			broke(m, got);
 		if (got <= 0)
-			return;
+			return false;
 		uint32_t length = m->link.message;
 		if (byte >= ' ') {
 			if (length < MOORING_RX - 2 * 29) /* an acceptance is looked for up to its end */
 				line[m->link.message++] = byte;
 		} else if (byte == '\n') {
 			if (length == 0) {
-				if (m->asked.status == 101 && m->link.accepted)
-					connected(m);
-				else
+				if (m->asked.status != 101 || !m->link.accepted) {
 					ended(m, m->asked.status, 0);
-				return;
+					return false;
+				}
+				connected(m);
+				return true;
 			}
 			line[length] = line[length + 1] = 0; /* what is, is not behind the end */
 			m->link.message = 0;
@@ -985,6 +994,7 @@ static void response(struct mooring *m)
 				mooring_retry_after(m, number);
 		}
 	}
+	return false;
 }
 
 #endif
@@ -1103,10 +1113,9 @@ static bool data(struct mooring *m)
 	uint32_t index = next[2] & 15, bit = 1u << index;
 	if ((time_of(next) & BY_TICK) != 0 || m->link.flights >= MOORING_WINDOW || m->link.flights >= m->link.window)
 		return false;
-	uint32_t quiet = since(m, m->data_at), pause = 0;
-	if (m->asked.gap > quiet && !due(m, m->asked.gap_until))
-		pause = m->asked.gap - quiet;
-	if ((m->link.rejected & bit) == 0 && pause == 0) {
+	if (!over(m, m->asked.gap_at, m->asked.gap_for) && !over(m, m->data_at, m->asked.gap))
+		return false;
+	if ((m->link.rejected & bit) == 0) {
 		if ((m->link.declared & bit) == 0) {
 			layout(m, index);
 			if ((uint32_t)(m->at - m->frame) <= limit + WS_HEAD) {
@@ -1116,26 +1125,23 @@ static bool data(struct mooring *m)
 		} else {
 			uint32_t sent = m->sent;
 			bool full = fill(m, limit);
-			if (!full && !m->flush && quiet < m->config->linger_ms) {
+			if (!full && !m->flush && !over(m, m->data_at, m->config->linger_ms)) {
 				m->send = next;
 				m->sent = sent;
-				pause = m->config->linger_ms - quiet;
-			} else if (m->at != NULL) {
+				return false;
+			}
+			if (m->at != NULL) {
 				m->data_at = m->now;
 				m->flight[m->link.flights++] = (uint32_t)m->head_seq + m->sent;
 				return true;
 			}
 		}
 	}
-	if (pause > 0) {
-		sooner(m, pause);
-		return false;
-	}
 	/* No frame can hold it, or nobody wants it: the oldest can be given up. What
 	 * the server takes is known from WELCOME on. */
 	if (m->welcomed && m->sent == 0) {
 		drop_oldest(m);
-		sooner(m, 0); /* for the next one */
+		m->wait = 0; /* for the next one */
 	}
 	return false;
 }
@@ -1143,7 +1149,7 @@ static bool data(struct mooring *m)
 /* compose writes the next message; 0: there is none, else its opcode. */
 static uint32_t compose(struct mooring *m)
 {
-	uint32_t now = m->now, beat = m->heartbeat * 1000u;
+	uint32_t beat = m->heartbeat * 1000u;
 	if (!m->link.hello) {
 		m->link.hello = true;
 		hello(m);
@@ -1160,15 +1166,13 @@ static uint32_t compose(struct mooring *m)
 		return BINARY;
 	}
 	if (m->asked.goaway != 0) {
-		if (due(m, m->asked.until) || (m->link.graceful && m->link.flights == 0))
+		if (over(m, m->asked.goaway_at, m->asked.grace) || (m->link.graceful && m->link.flights == 0))
 			leave(m, 1000, m->asked.goaway);
-		else
-			sooner(m, m->asked.until - now);
 		return 0;
 	}
 	/* Behind a transport that hides the server's Pings, ours show that it lives. */
-	if (MESSAGES(m) && since(m, m->link.heard) >= beat && since(m, m->pinged) >= beat) {
-		m->pinged = now;
+	if (MESSAGES(m) && over(m, m->link.heard, beat) && over(m, m->pinged, beat)) {
+		m->pinged = m->now;
 		begin_frame(m, 0x91, 5);
 		return BINARY;
 	}
@@ -1186,7 +1190,7 @@ bool mooring_init(struct mooring *m, const struct mooring_config *config, void *
 	m->frame = memory;
 	m->head = m->tail = m->send = m->ring = m->frame + frame_size;
 	m->ring_end = m->frame + size;
-	m->now = m->wake = tick;
+	m->now = tick;
 	m->data_at = tick - config->linger_ms;
 	m->heartbeat = 30;
 	m->spread = 5;
@@ -1205,75 +1209,70 @@ bool mooring_init(struct mooring *m, const struct mooring_config *config, void *
 	return m->at != NULL;
 }
 
-/* work does everything on an open connection. The bound lets the caller's other
- * work go on. */
-static void work(struct mooring *m)
+/* step does the next thing, and says whether there may be more to do at once. */
+OUT_OF_LINE static bool step(struct mooring *m)
 {
-	for (uint32_t turns = 0; m->state == CONNECTED; turns++) {
-		if (turns == 64) {
-			m->wait = 0;
-			return;
-		}
-		bool moved = flush(m) && receive(m);
-		uint32_t opcode;
-		if (m->state == CONNECTED && !sending(m) && (opcode = compose(m)) != 0) {
-			message(m, opcode);
-			moved = true;
-		}
-		if (!moved)
-			break;
-	}
-	if (m->state != CONNECTED)
-		return;
-	uint32_t quiet = since(m, m->link.heard), dead = 2000u * m->heartbeat; /* PROTOCOL 8.4.2 */
-	if (quiet >= dead)
-		leave(m, 1000, 0);
-	sooner(m, dead - quiet);
-	if (MESSAGES(m))
-		sooner(m, dead / 2);
-}
-
-uint32_t mooring_poll(struct mooring *m, uint32_t tick)
-{
-	const struct mooring_config *config = m->config;
-	if (tick < m->now)
-		m->offset += (uint64_t)1 << 32;
-	m->now = tick;
-	m->wait = UINT32_MAX;
-	if (m->state == IDLE && due(m, m->wake)) {
+	if (m->state == STOPPED)
+		return false;
+	if (m->state == IDLE) {
+		if (!over(m, m->opened, m->pause))
+			return false;
 		memset(&m->link, 0, sizeof m->link);
 		memset(&m->asked, 0, sizeof m->asked);
+		m->opened = m->now;
 		m->state = OPENING;
-		m->opened = tick;
+	}
+	if (m->state != CONNECTED) {
+		if (over(m, m->opened, CONNECT_MS)) {
+			ended(m, 0, 0);
+			return false;
+		}
+		over(m, m->now, 20);
 	}
 	if (m->state == OPENING) {
-		int result = config->open(config->context);
-		if (result < 0) {
+		int result = m->config->open(m->config->context);
+		if (result < 0)
 			broke(m, result);
-		} else if (result > 0 && MESSAGES(m)) {
-			connected(m);
+		if (result <= 0)
+			return false;
 #if MOORING_WEBSOCKET
-		} else if (result > 0) {
+		if (!MESSAGES(m)) {
 			m->state = UPGRADING;
 			request(m);
 			m->link.sent = m->frame + WS_HEAD;
 			m->link.pending = m->at;
-#endif
+			return true;
 		}
-	}
-#if MOORING_WEBSOCKET
-	if (m->state == UPGRADING && flush(m))
-		response(m);
 #endif
-	if (m->state == OPENING || m->state == UPGRADING) {
-		m->wait = 20;
-		if (since(m, m->opened) >= CONNECT_MS)
-			ended(m, 0, 0);
+		connected(m);
 	}
-	if (m->state == CONNECTED)
-		work(m);
-	if (m->state == IDLE)
-		m->wait = due(m, m->wake) ? 0 : m->wake - m->now;
+	bool moved = flush(m);
+#if MOORING_WEBSOCKET
+	if (m->state == UPGRADING)
+		return moved && response(m);
+#endif
+	moved = moved && receive(m);
+	uint32_t opcode;
+	if (m->state == CONNECTED && !sending(m) && (opcode = compose(m)) != 0) {
+		message(m, opcode);
+		moved = true;
+	}
+	uint32_t dead = 2000u * m->heartbeat; /* PROTOCOL 8.4.2 */
+	if (m->state == CONNECTED && over(m, m->link.heard, dead))
+		leave(m, 1000, 0);
+	return moved;
+}
+
+uint32_t mooring_poll(struct mooring *m, uint32_t tick)
+{
+	if (tick < m->now)
+		m->offset += (uint64_t)1 << 32;
+	m->now = tick;
+	m->wait = UINT32_MAX;
+	/* The bound lets the caller's other work go on. */
+	for (uint32_t turns = 64; step(m); turns--)
+		if (turns == 0)
+			return 0;
 	return m->wait;
 }
 
@@ -1360,7 +1359,7 @@ void mooring_stop(struct mooring *m)
 void mooring_start(struct mooring *m)
 {
 	m->state = (uint8_t)(m->state % STOPPED); /* IDLE if it was that; a connection stays */
-	m->wake = m->now;
+	m->pause = 0;
 }
 
 bool mooring_restore(struct mooring *m, uint64_t seq, const uint8_t *record, uint16_t length)

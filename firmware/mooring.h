@@ -201,13 +201,13 @@ struct mooring {
 	uint64_t head_seq;	/* number of the oldest row */
 	uint64_t offset;	/* server's clock minus now */
 	uint8_t *ring_end;
-	uint32_t max_frame, wake, data_at;
+	uint32_t max_frame, pause, data_at;
 	uint16_t heartbeat, spread;
 	uint32_t opened, pinged;
 
 	/* What the server asked for; all 0 when a connection begins. */
 	struct {
-		uint32_t status, goaway, gap, gap_until, until, slot_min, slot;
+		uint32_t status, goaway, goaway_at, grace, gap, gap_at, gap_for, slot_min, slot;
 	} asked;
 	uint32_t flight[MOORING_WINDOW]; /* one behind the last row of each frame, lower half */
 	uint32_t boot;

@@ -235,7 +235,7 @@ static void test_end_while_sending(void)
 	fake.while_sending = goes_away;
 	poll(10);
 	assert(device.state == IDLE && device.ended == 4000);
-	assert(device.wake - device.now >= 3000 && device.wake - device.now < 4000);
+	assert(device.pause >= 3000 && device.pause < 4000);
 	assert(mooring_waiting(&device) == 1 && fake.closed == 0);
 
 	connect_test();
@@ -259,7 +259,7 @@ static void test_refused(void)
 		event(WEBSOCKET_EVENT_DISCONNECTED, 0, NULL, 0, 502);
 		poll(10);
 		assert(device.state == IDLE && device.ended == 502);
-		assert(device.wake - device.now >= 12000 && device.wake - device.now < 17000);
+		assert(device.pause >= 12000 && device.pause < 17000);
 	}
 	begin_test(); /* the next one does not wait for the last one's */
 	event(WEBSOCKET_EVENT_ERROR, 0, NULL, 0, 401);
@@ -300,7 +300,7 @@ static void test_closes(void)
 	connect_test();
 	close_came(4501);
 	poll(10);
-	assert(device.ended == 4501 && device.wake - device.now >= 450000);
+	assert(device.ended == 4501 && device.pause >= 450000);
 	connect_test();
 	event(WEBSOCKET_EVENT_DATA, 8, "\x03", 1, 0);
 	poll(10);

@@ -733,7 +733,7 @@ static void test_retry_after(void)
 		said = i < 199 ? 12 : UINT32_MAX;
 		mooring_poll(&t.m, t.tick);
 		assert(t.m.ended == 502 && t.m.state == IDLE);
-		uint32_t wait = t.m.wake - t.m.now, least = i < 199 ? 12000 : 86400000;
+		uint32_t wait = t.m.pause, least = i < 199 ? 12000 : 86400000;
 		assert(wait >= least && wait < least + 5000);
 		sum += wait - least;
 	}
