@@ -217,16 +217,14 @@ static struct mooring *put_fixed(struct mooring *m, uint32_t head, uint32_t numb
 	return put_wide(m, bytes, number, head);
 }
 
-/* put_int takes one byte, or three, five, nine. */
-static struct mooring *put_int(struct mooring *m, int64_t number)
+/* put_int takes one byte, or three, or five. */
+static struct mooring *put_int(struct mooring *m, int32_t number)
 {
 	if (number >= -32 && number < 128)
 		return put_byte(m, (uint32_t)number);
 	if (number == (int16_t)number)
 		return put_fixed(m, 0xd1, (uint32_t)number, 2);
-	if (number == (int32_t)number)
-		return put_fixed(m, 0xd2, (uint32_t)number, 4);
-	return put_wide(m, 8, (uint64_t)number, 0xd3);
+	return put_fixed(m, 0xd2, (uint32_t)number, 4);
 }
 
 static struct mooring *put_string(struct mooring *m, const char *text)
@@ -1045,10 +1043,10 @@ OUT_OF_LINE static bool fill(struct mooring *m, uint32_t limit)
 	uint32_t width = m->config->layouts[first[2] & 15].count;
 	m = begin_frame(m, 0x97, 3);
 	m->end = m->frame + WS_HEAD + limit;
-	m = put_int(m, (int64_t)(m->head_seq + m->sent));
+	m = put_wide(m, 8, m->head_seq + m->sent, 0xcf);
 	uint8_t *count = m->at; /* filled in below, as the head of the values is */
 	m = put_fixed(m, 0xcd, n, 2);
-	m = put_int(m, (int64_t)time);
+	m = put_wide(m, 8, time, 0xcf);
 	m = put_byte(m, first[2] & 15u);
 	if (form != ROW) {
 		uint32_t body = body_of(first) - (MOORING_BLOCK_HEAD - HEAD);
@@ -1067,16 +1065,18 @@ OUT_OF_LINE static bool fill(struct mooring *m, uint32_t limit)
 	m = put_fixed(m, 0xdc, 0, 2);
 	bool full = true;
 	width++;
-	for (n = 0; n < 4096 && (n + 1) * width <= UINT16_MAX; n++) {
+	/* A frame has less than 64 KiB, and so has less elements. */
+	for (n = 0; n < 4096; n++) {
 		if (m->sent >= m->waiting) {
 			full = false;
 			break;
 		}
 		const uint8_t *row = at(m, &m->send);
-		if (row[2] != first[2] || (time_of(row) & BY_TICK) != 0)
+		int64_t later = (int64_t)(time_of(row) - time); /* far, if BY_TICK is the difference */
+		if (row[2] != first[2] || later != (int32_t)later)
 			break;
 		uint8_t *before = m->at;
-		m = put_int(m, (int64_t)(time_of(row) - time));
+		m = put_int(m, (int32_t)later);
 		m = put(m, row + HEAD, body_of(row));
 		if (m->at == NULL) {
 			if (n > 0)

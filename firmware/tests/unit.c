@@ -30,7 +30,7 @@ static void test_first_words(void)
 	settle();
 	assert(t.hellos == 1 && t.layouts == 1 && t.datas == 1 && t.row_count == 1);
 	assert(t.rows[0][0] == 0 && t.rows[0][2] == 215);
-	static const uint8_t head[] = {0x97, 3, 0, 0xcd, 0, 1, 0xd3}, tail[] = {0, 0, 0xdc, 0, 3, 0, 0xd1, 0, 215, 0xc3};
+	static const uint8_t head[] = {0x97, 3, 0xcf, 0, 0, 0, 0, 0, 0, 0, 0, 0xcd, 0, 1, 0xcf}, tail[] = {0, 0, 0xdc, 0, 3, 0, 0xd1, 0, 215, 0xc3};
 	assert(memcmp(t.last, head, sizeof head) == 0);
 	assert(t.last_length == sizeof head + 8 + sizeof tail && memcmp(t.last + sizeof head + 8, tail, sizeof tail) == 0);
 	assert(mooring_waiting(&t.m) == 1);
