@@ -263,13 +263,9 @@ struct reader {
 	uint64_t is, big; /* the integer read last, and the field that may be large */
 };
 
-/* What value() came upon: nil or no element left; an integer from 0 to 2^53;
- * anything else. */
-enum { ABSENT, INTEGER, OTHER };
-
-/* value passes over one value of any kind (PROTOCOL 3.3 to 3.5), without going
- * deeper than one call. */
-static uint32_t value(struct reader *r)
+/* skip passes over so many values of any kind (PROTOCOL 3.3 to 3.5), without going
+ * deeper than one call; NULL: they are not all there, or not allowed. */
+static const uint8_t *skip(const uint8_t *here, const uint8_t *end, uint32_t values)
 {
 	/* From 0xc0: how many bytes follow, times 4, and, in the low bits, how many
 	 * bytes tell how many more. 3: not allowed. */
@@ -277,20 +273,11 @@ static uint32_t value(struct reader *r)
 		0, 3, 0, 0, 1, 2, 3, 1 << 2 | 1, 1 << 2 | 2, 3, 4 << 2, 8 << 2, 1 << 2, 2 << 2, 4 << 2, 8 << 2,
 		1 << 2, 2 << 2, 4 << 2, 8 << 2, 2 << 2, 3 << 2, 5 << 2, 9 << 2, 17 << 2, 1, 2, 3, 2, 3, 2, 3,
 	};
-	const uint8_t *from = r->at, *here = from;
-	uint32_t todo = 1;
-	r->is = 0;
-	if (r->left == 0)
-		return ABSENT;
-	r->left--;
-	r->at = NULL;
-	if (from == NULL)
-		return OTHER;
-	do {
-		if (here >= r->end)
-			return OTHER;
+	while (values > 0) {
+		if (here == NULL || here >= end)
+			return NULL;
 		uint32_t b = *here++, length = 0;
-		todo--;
+		values--;
 		if (b >= 0x80 && b < 0xe0) {
 			if (b < 0xa0) {
 				length = b & 15;
@@ -298,33 +285,48 @@ static uint32_t value(struct reader *r)
 				length = b & 31;
 			} else {
 				uint32_t size = sizes[b - 0xc0], more = size & 3;
-				if (more == 3 || (uint32_t)(r->end - here) < more)
-					return OTHER;
+				if (more == 3 || (uint32_t)(end - here) < more)
+					return NULL;
 				while (more-- > 0)
 					length = length << 8 | *here++;
 				length += size >> 2;
 			}
 			if (b < 0xa0 || b >= 0xdc) { /* map, array */
-				todo += length;
+				values += length;
 				if (b < 0x90 || b == 0xde)
-					todo += length;
+					values += length;
 			} else {
-				if ((uint32_t)(r->end - here) < length)
-					return OTHER;
+				if ((uint32_t)(end - here) < length)
+					return NULL;
 				here += length;
 			}
 		}
-	} while (todo > 0);
-	r->at = here;
+	}
+	return here;
+}
+
+/* What value() came upon: nil or no element left; an integer from 0 to 2^53;
+ * anything else. */
+enum { ABSENT, INTEGER, OTHER };
+
+static uint32_t value(struct reader *r)
+{
+	const uint8_t *from = r->at;
+	if (r->left == 0)
+		return ABSENT;
+	r->left--;
+	r->at = skip(from, r->end, 1);
+	if (r->at == NULL)
+		return OTHER;
 	uint32_t first = *from++;
 	if (first == 0xc0)
 		return ABSENT;
-	if (first < 0x80)
-		r->is = first;
-	else if (first < 0xcc || first > 0xd3 || (first >= 0xd0 && *from >= 0x80))
-		return OTHER;
-	else
-		r->is = get_be(from, (uint32_t)(here - from));
+	r->is = first;
+	if (first >= 0x80) {
+		if (first < 0xcc || first > 0xd3 || (first >= 0xd0 && *from >= 0x80))
+			return OTHER;
+		r->is = get_be(from, (uint32_t)(r->at - from));
+	}
 	return r->is >> 32 > FARTHEST >> 32 ? OTHER : INTEGER;
 }
 
@@ -342,27 +344,30 @@ static void elements(struct reader *r)
 	}
 }
 
-/* fields reads elements one by one, as the digits of kinds say from the left: 0
- * anything, left out; 1 an integer, of which no more than 16 bits are believed; 2
- * one of which no more than a day of ms is; 3 up to 2^53, which comes to lie in
- * r->big. To these is added 8 if it is required; else it is 0 if absent, or with 4
- * NONE. */
-#define NONE UINT32_MAX
-static void fields(struct reader *r, uint32_t kinds, uint32_t *to)
+/* Where in told the fields of frames go. */
+enum { HEARTBEAT, MAX_FRAME, SPREAD, WINDOW, PAUSE, PAUSE_FOR, GOAWAY, GRACE, SLOT_MIN, SLOT, FIRST, SECOND, THIRD };
+
+/* And what they may be: an integer, of which no more than 16 bits are believed; one
+ * of which no more than a day of ms is; one up to 2^53, which comes to lie in r->big
+ * too. If absent, they are 0, or stay what they were, or are missed. */
+enum { SMALL = 0x10, DAY = 0x20, BIG = 0x30, STAYS = 0x40, REQUIRED = 0x80 };
+
+/* fields reads elements one by one. Those of which none of this is said are left out;
+ * what they are must not be 0, which is the end. */
+static void fields(struct mooring *m, struct reader *r, const uint8_t *kinds)
 {
-	for (; kinds != 0; kinds <<= 4) {
-		uint32_t kind = kinds >> 28, most = kind & 1 ? UINT16_MAX : DAY_MS, what = value(r), is = 0;
+	for (uint32_t kind; (kind = *kinds) != 0; kinds++) {
+		uint32_t *to = &m->told.word[kind & 15], most = kind & SMALL ? UINT16_MAX : DAY_MS, what = value(r);
 		if (what == INTEGER) {
-			is = r->is > most ? most : (uint32_t)r->is;
-			if ((kind & 3) == 3)
+			*to = r->is > most ? most : (uint32_t)r->is;
+			if ((kind & BIG) == BIG)
 				r->big = r->is;
 		} else {
-			if (kind & 4)
-				is = NONE;
-			if (kind & (what == OTHER ? 3 : 8))
+			if ((kind & STAYS) == 0)
+				*to = 0;
+			if (kind & (what == OTHER ? BIG : REQUIRED))
 				r->at = NULL;
 		}
-		*to++ = is;
 	}
 }
 
@@ -449,14 +454,14 @@ OUT_OF_LINE static uint32_t doubled(uint32_t base, uint32_t times, uint32_t limi
 /* wait_after is PROTOCOL 9.2 and 9.3. */
 static uint32_t wait_after(struct mooring *m, uint32_t class)
 {
-	uint32_t wait = up_to(m, doubled(m->spread * 1000u, m->failures, 600000));
+	uint32_t wait = up_to(m, doubled(m->told.is.spread * 1000, m->failures, 600000));
 	static const uint8_t least[] = {0, 60, 10}; /* seconds, of R, L, F */
 	if (class == CLASS_TERMINAL)
 		wait += doubled(450000, m->failures > 0 ? m->failures : 1, 21600000);
 	else
 		wait += least[class] * 1000u;
-	if (m->asked.slot > 0) {
-		uint32_t slot = m->asked.slot_min + up_to(m, m->asked.slot);
+	if (m->told.is.slot > 0) {
+		uint32_t slot = m->told.is.slot_min + up_to(m, m->told.is.slot);
 		if ((class == CLASS_RETRY && m->link.progress) || slot > wait)
 			wait = slot;
 	}
@@ -468,8 +473,8 @@ static uint32_t wait_after(struct mooring *m, uint32_t class)
 static void ended(struct mooring *m, uint32_t code, uint32_t close_code)
 {
 	m->config->close(m->config->context, (uint16_t)close_code);
-	if (m->asked.goaway != 0)
-		code = m->asked.goaway;
+	if (m->told.is.goaway != 0)
+		code = m->told.is.goaway;
 	uint32_t class = class_of(code);
 	m->ended = (uint16_t)code;
 	if (m->state == CONNECTED && since(m, m->opened) >= STEADY_MS)
@@ -566,6 +571,8 @@ static void leave(struct mooring *m, uint32_t code, uint32_t why)
 
 /* --- Frames of the server --------------------------------------------------------- */
 
+#define NONE UINT32_MAX
+
 /* place is how many of the rows that were sent, from the oldest on, have a number
  * below r->big; NONE: the oldest has not. */
 OUT_OF_LINE static uint32_t place(const struct mooring *m, const struct reader *r)
@@ -579,38 +586,38 @@ OUT_OF_LINE static uint32_t place(const struct mooring *m, const struct reader *
 /* acked is PROTOCOL 6.2. Rows refused with a code from 64 on may be taken later,
  * but on another connection (PROTOCOL 7.2): they are kept, and so is what is
  * behind them, and we come back; three times, then they count as refused. */
-static void acked(struct mooring *m, struct reader *r, const uint32_t *is)
+static void acked(struct mooring *m, struct reader *r)
 {
+	static const uint8_t kinds[] = {BIG | REQUIRED | FIRST, DAY | REQUIRED | FIRST, DAY | STAYS | SECOND, SMALL | REQUIRED | THIRD, 0};
 	uint32_t settled = place(m, r); /* no ACK covers what was not sent */
 	if (settled == NONE)
 		settled = 0;
-	uint32_t hold = settled, end = (uint32_t)m->head_seq + settled, over = 0, why = 0;
+	uint32_t hold = settled, why = 0, flights = 0;
+	m->rejected += m->told.is.first;
 	if (r->left > 0 && *r->at != 0xc0)
 		for (elements(r); r->left > 0;) {
-			uint32_t of[4]; /* seq, n, channel, code */
-			fields(r, 0xba690000, of);
+			m->told.is.second = NONE;
+			fields(m, r, kinds); /* seq, n, channel, code */
 			if (r->at == NULL)
 				return;
-			uint32_t from = place(m, r);
-			if (of[3] >= 64 && of[2] == NONE && m->link.rejected == 0 && from < hold) {
+			uint32_t from = place(m, r), n = m->told.is.first, channel = m->told.is.second, code = m->told.is.third;
+			if (code >= 64 && channel == NONE && m->link.rejected == 0 && from < hold) {
 				hold = from;
-				why = of[3] == 65 ? 4103 : 1000;
+				why = code == 65 ? 4103 : 1000;
 			} else if (m->config->refused != NULL) {
-				m->config->refused(m->config->context, r->big, of[1], (int)of[2], (uint8_t)of[3]);
+				m->config->refused(m->config->context, r->big, n, (int)channel, (uint8_t)code);
 			}
 		}
-	m->link.window = is[1];
-	m->rejected += is[2];
-	while (over < m->link.flights && (int32_t)(m->flight[over] - end) <= 0)
-		over++;
-	m->link.flights -= over;
 	for (uint32_t i = 0; i < m->link.flights; i++)
-		m->flight[i] = m->flight[i + over];
+		if ((int32_t)(m->flight[i] - (uint32_t)m->head_seq - settled) > 0)
+			m->flight[flights++] = m->flight[i];
+	m->link.flights = (uint8_t)flights;
 	if (why != 0) {
 		uint32_t held = (uint32_t)m->head_seq + hold;
-		m->hold_rounds = held == m->hold ? (uint8_t)(m->hold_rounds + 1) : 1;
+		if (m->hold != held)
+			m->hold_rounds = 0;
 		m->hold = held;
-		if (m->hold_rounds > 3) /* again and again: as if for good */
+		if (++m->hold_rounds > 3) /* again and again: as if for good */
 			why = 0;
 		else
 			settled = hold;
@@ -621,24 +628,11 @@ static void acked(struct mooring *m, struct reader *r, const uint32_t *is)
 		leave(m, 1000, why);
 }
 
-/* parameters are in WELCOME and PARAMS: hb, max_frame, window, spread. */
-static void parameters(struct mooring *m, const uint32_t *is)
-{
-	if (is[0] != NONE)
-		m->heartbeat = (uint16_t)(is[0] < 5 ? 5 : is[0]);
-	if (is[1] != NONE)
-		m->max_frame = is[1] < 256 ? 256 : is[1];
-	if (is[2] != NONE)
-		m->link.window = is[2];
-	if (is[3] != NONE)
-		m->spread = (uint16_t)(is[3] == 0 ? 1 : is[3]);
-}
-
 /* commanded answers a COMMAND. */
 static void commanded(struct mooring *m, struct reader *r)
 {
+	static const uint8_t kinds[] = {SMALL | FIRST, SMALL | SECOND, 0};
 	struct mooring_command command;
-	uint32_t is[2]; /* ttl, flags; a longer ttl than 18 h is taken for that */
 	uint32_t status = MOORING_UNKNOWN;
 	const uint8_t *from = r->at;
 	if (r->left == 0 || (*from >> 5 != 5 && *from != 0xd9 && *from != 0xda)) {
@@ -651,14 +645,14 @@ static void commanded(struct mooring *m, struct reader *r)
 	command.args = r->at;
 	value(r);
 	command.args_length = (uint16_t)(r->at - command.args);
-	fields(r, 0x11000000, is);
+	fields(m, r, kinds); /* ttl, flags; a longer ttl than 18 h is taken for that */
 	if (r->at == NULL)
 		return;
 	command.id = m->result_id = r->big;
-	command.flags = (uint8_t)is[1];
+	command.flags = (uint8_t)m->told.is.second;
 	m->result_waits = true;
 	/* Nothing is read while a command waits to begin, so this is since it came. */
-	if (is[0] > 0 && since(m, m->link.heard) >= is[0] * 1000)
+	if (m->told.is.first > 0 && since(m, m->link.heard) >= m->told.is.first * 1000)
 		status = MOORING_EXPIRED;
 	else if (m->config->command != NULL)
 		status = m->config->command(m->config->context, &command);
@@ -670,76 +664,83 @@ static void commanded(struct mooring *m, struct reader *r)
 static bool frame(struct mooring *m, uint32_t length)
 {
 	/* What the fields are, behind the type and the kind (PROTOCOL 6). */
-	static const uint32_t kinds[] = {
-		0xb0565500, 0xb9200000, 0xb0000000, 0x90000000, 0, /* WELCOME, ACK, COMMAND, NOTICE, PONG */
-		0, 0xb0000000, 0x21000000, 0x92220000, 0x56550000, 0x90000000, 0x90000000, /* NOTICE of kind 0 to 6 */
+	static const uint8_t kinds[][7] = {
+		{BIG | REQUIRED | FIRST, FIRST, SMALL | STAYS | HEARTBEAT, SMALL | STAYS | MAX_FRAME,
+		 SMALL | STAYS | WINDOW, SMALL | STAYS | SPREAD},					  /* WELCOME */
+		{BIG | REQUIRED | FIRST, SMALL | REQUIRED | WINDOW, DAY | FIRST},			  /* ACK */
+		{BIG | REQUIRED | FIRST},								  /* COMMAND */
+		{SMALL | REQUIRED | FIRST},								  /* NOTICE */
+		{0},											  /* PONG, and other kinds of NOTICE */
+		{BIG | REQUIRED | FIRST},								  /* TIME */
+		{DAY | PAUSE, SMALL | PAUSE_FOR},								  /* THROTTLE */
+		{SMALL | REQUIRED | GOAWAY, DAY | GRACE, DAY | SLOT_MIN, DAY | SLOT},			  /* GOAWAY */
+		{SMALL | STAYS | HEARTBEAT, SMALL | STAYS | MAX_FRAME, SMALL | STAYS | WINDOW, SMALL | STAYS | SPREAD}, /* PARAMS */
+		{SMALL | REQUIRED | FIRST},								  /* LAYOUT_REJECTED */
+		{SMALL | REQUIRED | FIRST},								  /* NEED_LAYOUT */
 	};
-	struct reader r = {m->rx, m->rx + length, 0, 0, 0}, whole = r;
-	uint32_t is[6], fault = 4200, what;
-	whole.left = 1;
+	struct reader r = {m->rx, m->rx + length, 0, 0, 0};
+	uint32_t fault = 4200, what, bit;
 	elements(&r);
-	fields(&r, 0x90000000, is);
-	what = is[0] - 16;
-	if (r.at == NULL || is[0] > 127)
+	fields(m, &r, kinds[3]);
+	what = m->told.is.first;
+	if (r.at == NULL || what > 127)
 		goto bad;
-	if (is[0] >= 32)
+	if (what >= 32)
 		return true;
-	value(&whole);
-	if (whole.at != r.end)
+	if (skip(r.at, r.end, r.left) != r.end)
 		goto bad;
+	what -= 16;
 	if (what > 4) {
 		fault = 4203;
 		goto bad;
 	}
 	if (what == 2 && m->result_waits)
 		return false;
-	fields(&r, kinds[what], is);
+	fields(m, &r, kinds[what]);
+	bit = m->told.is.first;
 	if (what == 3) {
-		what = is[0] > 6 ? 4 : 5 + is[0];
-		fields(&r, kinds[what], is);
+		what = bit - 1 < 6 ? 4 + bit : 4;
+		fields(m, &r, kinds[what]);
+		bit = m->told.is.first;
 	}
 	if (r.at == NULL)
 		goto bad;
+	bit = 1u << (bit & 31);
 	switch (what) {
 	case 0: /* WELCOME */
 		m->welcomed = true;
-		parameters(m, is + 2);
 		/* fall through */
-	case 6: /* TIME */
+	case 5: /* TIME */
 		if (!m->own_clock)
 			learn(m, r.big);
 		break;
 	case 1:
-		acked(m, &r, is);
+		acked(m, &r);
 		break;
 	case 2:
 		commanded(m, &r);
 		break;
-	case 7: /* THROTTLE */
-		m->asked.gap = is[0];
-		m->asked.gap_at = m->now;
-		m->asked.gap_for = is[1] * 1000;
-		break;
-	case 8: /* GOAWAY */
-		m->asked.goaway = is[0];
-		m->link.graceful = is[1] > 0;
-		m->asked.goaway_at = m->now;
-		m->asked.grace = is[1] + 2000; /* the server's close comes first */
-		m->asked.slot_min = is[2];
-		m->asked.slot = is[3] - is[2];
-		if ((int32_t)m->asked.slot <= 0 && is[2] > 0)
-			m->asked.slot = 1000;
+	case 7: /* GOAWAY */
+		m->told.is.slot -= m->told.is.slot_min;
+		if ((int32_t)m->told.is.slot <= 0 && m->told.is.slot_min > 0)
+			m->told.is.slot = 1000;
+		/* fall through */
+	case 6: /* THROTTLE */
+		m->noticed = m->now;
 		break;
 	case 9:
-		parameters(m, is);
+		m->link.rejected |= (uint16_t)bit;
 		break;
 	case 10:
-		m->link.rejected |= 1u << (is[0] & 31);
-		break;
-	case 11:
-		m->link.declared &= ~(1u << (is[0] & 31));
+		m->link.declared &= (uint16_t)~bit;
 		break;
 	}
+	if (m->told.is.heartbeat < 5)
+		m->told.is.heartbeat = 5;
+	if (m->told.is.max_frame < 256)
+		m->told.is.max_frame = 256;
+	if (m->told.is.spread == 0)
+		m->told.is.spread = 1;
 	if (r.at == NULL && m->state == CONNECTED) {
 bad:
 		leave(m, fault, 4001); /* the server's fault: class R */
@@ -757,8 +758,9 @@ static bool take_in(struct mooring *m, uint8_t *to, uint32_t most)
 		broke(m, more);
 	if (more <= 0)
 		return false;
-	m->link.got += (uint32_t)more;
+	m->link.got += (uint16_t)more;
 	m->link.heard = m->now;
+	m->link.pinged = false;
 	return true;
 }
 
@@ -829,7 +831,7 @@ static bool receive(struct mooring *m)
 		if (opcode >= 128 && !frame(m, length))
 			return false;
 		m->link.middle = opcode < 128 ? BINARY : 0;
-		m->link.message = opcode < 128 ? length : 0;
+		m->link.message = opcode < 128 ? (uint16_t)length : 0;
 	}
 	m->link.got = 0;
 	return true;
@@ -840,9 +842,9 @@ OUT_OF_LINE static void connected(struct mooring *m)
 {
 	m->state = CONNECTED;
 	m->connects++;
-	m->opened = m->link.heard = m->pinged = m->now;
+	m->opened = m->link.heard = m->now;
 	m->link.message = 0;
-	m->link.window = 4; /* before WELCOME, PROTOCOL 8.2 */
+	m->told.is.window = 4; /* before WELCOME, PROTOCOL 8.2 */
 }
 
 #if MOORING_WEBSOCKET
@@ -965,8 +967,8 @@ static bool response(struct mooring *m)
 				line[m->link.message++] = byte;
 		} else if (byte == '\n') {
 			if (length == 0) {
-				if (m->asked.status != 101 || !m->link.accepted) {
-					ended(m, m->asked.status, 0);
+				if (m->told.is.first != 101 || !m->link.accepted) {
+					ended(m, m->told.is.first, 0);
 					return false;
 				}
 				connected(m);
@@ -985,7 +987,7 @@ static bool response(struct mooring *m)
 			for (const uint8_t *digit = is; *digit >= '0' && *digit <= '9' && number < DAY_MS / 1000;)
 				number = 10 * number + *digit++ - '0';
 			if (name == HTTP_1_1)
-				m->asked.status = number;
+				m->told.is.first = number;
 			if (name == ACCEPT)
 				m->link.accepted = memcmp(is, m->rx, 29) == 0;
 			if (name == RETRY_AFTER)
@@ -1097,8 +1099,8 @@ OUT_OF_LINE static bool fill(struct mooring *m, uint32_t limit)
 static bool data(struct mooring *m)
 {
 	uint32_t limit = (uint32_t)(m->ring - m->frame) - WS_HEAD;
-	if (limit > m->max_frame)
-		limit = m->max_frame;
+	if (limit > m->told.is.max_frame)
+		limit = m->told.is.max_frame;
 	uint8_t *next;
 	for (;;) {
 		if (m->sent >= m->waiting) {
@@ -1111,15 +1113,15 @@ static bool data(struct mooring *m)
 		m->sent += pass(m, &m->send);
 	}
 	uint32_t index = next[2] & 15, bit = 1u << index;
-	if ((time_of(next) & BY_TICK) != 0 || m->link.flights >= MOORING_WINDOW || m->link.flights >= m->link.window)
+	if ((time_of(next) & BY_TICK) != 0 || m->link.flights >= MOORING_WINDOW || m->link.flights >= m->told.is.window)
 		return false;
-	if (!over(m, m->asked.gap_at, m->asked.gap_for) && !over(m, m->data_at, m->asked.gap))
+	if (!over(m, m->noticed, m->told.is.pause_for * 1000) && !over(m, m->data_at, m->told.is.pause))
 		return false;
 	if ((m->link.rejected & bit) == 0) {
 		if ((m->link.declared & bit) == 0) {
 			layout(m, index);
 			if ((uint32_t)(m->at - m->frame) <= limit + WS_HEAD) {
-				m->link.declared |= bit;
+				m->link.declared |= (uint16_t)bit;
 				return true;
 			}
 		} else {
@@ -1149,7 +1151,7 @@ static bool data(struct mooring *m)
 /* compose writes the next message; 0: there is none, else its opcode. */
 static uint32_t compose(struct mooring *m)
 {
-	uint32_t beat = m->heartbeat * 1000u;
+	uint32_t beat = m->told.is.heartbeat * 1000u;
 	if (!m->link.hello) {
 		m->link.hello = true;
 		hello(m);
@@ -1165,14 +1167,15 @@ static uint32_t compose(struct mooring *m)
 		put_fixed(put_wide(begin_frame(m, 0x93, 4), 8, m->result_id, 0xcf), 0xcc, m->result_status, 1);
 		return BINARY;
 	}
-	if (m->asked.goaway != 0) {
-		if (over(m, m->asked.goaway_at, m->asked.grace) || (m->link.graceful && m->link.flights == 0))
-			leave(m, 1000, m->asked.goaway);
+	if (m->told.is.goaway != 0) {
+		/* The server's close comes first. */
+		if (over(m, m->noticed, m->told.is.grace + 2000) || (m->told.is.grace > 0 && m->link.flights == 0))
+			leave(m, 1000, m->told.is.goaway);
 		return 0;
 	}
 	/* Behind a transport that hides the server's Pings, ours show that it lives. */
-	if (MESSAGES(m) && over(m, m->link.heard, beat) && over(m, m->pinged, beat)) {
-		m->pinged = m->now;
+	if (MESSAGES(m) && !m->link.pinged && over(m, m->link.heard, beat)) {
+		m->link.pinged = true;
 		begin_frame(m, 0x91, 5);
 		return BINARY;
 	}
@@ -1192,9 +1195,9 @@ bool mooring_init(struct mooring *m, const struct mooring_config *config, void *
 	m->ring_end = m->frame + size;
 	m->now = tick;
 	m->data_at = tick - config->linger_ms;
-	m->heartbeat = 30;
-	m->spread = 5;
-	m->max_frame = 256; /* what every server takes, until WELCOME says more */
+	m->told.is.heartbeat = 30;
+	m->told.is.spread = 5;
+	m->told.is.max_frame = 256; /* what every server takes, until WELCOME says more */
 	m->boot = config->random(config->context) | 1;
 	m->hold = UINT32_MAX;
 	m->offset = BY_TICK;
@@ -1218,7 +1221,7 @@ OUT_OF_LINE static bool step(struct mooring *m)
 		if (!over(m, m->opened, m->pause))
 			return false;
 		memset(&m->link, 0, sizeof m->link);
-		memset(&m->asked, 0, sizeof m->asked);
+		memset(&m->told.is.window, 0, sizeof m->told - 3 * sizeof(uint32_t));
 		m->opened = m->now;
 		m->state = OPENING;
 	}
@@ -1257,7 +1260,7 @@ OUT_OF_LINE static bool step(struct mooring *m)
 		message(m, opcode);
 		moved = true;
 	}
-	uint32_t dead = 2000u * m->heartbeat; /* PROTOCOL 8.4.2 */
+	uint32_t dead = 2000u * m->told.is.heartbeat; /* PROTOCOL 8.4.2 */
 	if (m->state == CONNECTED && over(m, m->link.heard, dead))
 		leave(m, 1000, 0);
 	return moved;

@@ -186,29 +186,35 @@ struct mooring {
 
 	/* The connection; all 0 when one begins. */
 	struct {
-		bool hello, pong, progress, accepted, graceful;
-		uint8_t middle, head[4];
-		uint8_t *sent, *pending;	/* of the message in the frame memory */
-		uint32_t message, got, window, flights, heard;
-		uint32_t declared, rejected;	/* a bit for each layout */
+		bool hello, pong, pinged, progress, accepted;
+		uint8_t middle, head[4], flights;
+		uint16_t message, got, declared, rejected; /* the last two: a bit for each layout */
+		uint8_t *sent, *pending; /* of the message in the frame memory */
+		uint32_t heard;
 	} link;
 
 	const struct mooring_config *config;
-	uint32_t now, wait;	/* of the last poll: tick, and ms to the next */
-	uint8_t *at, *end;		/* what is being written */
+	uint32_t now, wait; /* of the last poll: tick, and ms to the next */
+	uint8_t *at, *end;  /* what is being written */
 	uint8_t *head, *tail, *send, *ring, *frame;
-	uint32_t waiting, sent;	/* rows from the oldest to the newest, and to the send cursor */
-	uint64_t head_seq;	/* number of the oldest row */
-	uint64_t offset;	/* server's clock minus now */
+	uint32_t waiting, sent; /* rows from the oldest to the newest, and to the send cursor */
 	uint8_t *ring_end;
-	uint32_t max_frame, pause, data_at;
-	uint16_t heartbeat, spread;
-	uint32_t opened, pinged;
+	uint64_t head_seq; /* number of the oldest row */
 
-	/* What the server asked for; all 0 when a connection begins. */
-	struct {
-		uint32_t status, goaway, goaway_at, grace, gap, gap_at, gap_for, slot_min, slot;
-	} asked;
+	/* What the server's frames said, which mooring.c reads into words by their number. */
+	union {
+		uint32_t word[13];
+		struct {
+			uint32_t heartbeat, max_frame, spread; /* s, bytes, s; stay over connections */
+			uint32_t window, pause, pause_for; /* the last two: THROTTLE, ms and s */
+			uint32_t goaway, grace, slot_min, slot;
+			uint32_t first, second, third; /* what else the frame has that is read now */
+		} is;
+	} told;
+
+	uint64_t offset; /* server's clock minus now */
+	uint32_t data_at, noticed; /* when the last DATA went, and THROTTLE or GOAWAY came */
+	uint32_t opened, pause; /* since when the connection is, or is none, and for how long */
 	uint32_t flight[MOORING_WINDOW]; /* one behind the last row of each frame, lower half */
 	uint32_t boot;
 	uint32_t hold; /* lower half of the number of the row held back last */
@@ -270,8 +276,8 @@ bool mooring_result(struct mooring *m, uint64_t id, uint8_t status);
  * server's Retry-After, in seconds, of which no more than a day is believed. */
 static inline void mooring_retry_after(struct mooring *m, uint32_t seconds)
 {
-	m->asked.slot_min = (seconds < 86400 ? seconds : 86400) * 1000;
-	m->asked.slot = m->spread * 1000u; /* PROTOCOL 9.2 */
+	m->told.is.slot_min = (seconds < 86400 ? seconds : 86400) * 1000;
+	m->told.is.slot = m->told.is.spread * 1000; /* PROTOCOL 9.2 */
 }
 
 /* Takes leave of the server and stays away, until mooring_start(), which connects at

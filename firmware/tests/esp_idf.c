@@ -264,7 +264,7 @@ static void test_refused(void)
 	begin_test(); /* the next one does not wait for the last one's */
 	event(WEBSOCKET_EVENT_ERROR, 0, NULL, 0, 401);
 	poll(10);
-	assert(device.ended == 401 && device.asked.slot == 0);
+	assert(device.ended == 401 && device.told.is.slot == 0);
 }
 
 /* Messages that nobody fetches must not go missing in between. */

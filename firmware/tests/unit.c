@@ -75,9 +75,8 @@ static void test_window(void)
 	mooring_set_time(&t.m, T0);
 	row(0);
 	settle();
-	t.m.max_frame = 33; /* one row a frame */
-	for (int i = 1; i < 40; i++)
-		row(i);
+	for (int16_t i = 1; i < 40; i++) /* each a frame */
+		assert(mooring_append_packed(&t.m, 1, MOORING_NOW, 1, 1, 2, &i));
 	settle();
 	assert(t.datas == 4); /* before WELCOME */
 	ack(1, 3);
@@ -336,7 +335,7 @@ static void test_goaway(void)
 	ack(2, 16);
 	settle();
 	wait = turn(0);
-	assert(t.m.state == IDLE && wait >= 10000 && wait <= 11000 && t.m.asked.slot == 1000);
+	assert(t.m.state == IDLE && wait >= 10000 && wait <= 11000 && t.m.told.is.slot == 1000);
 }
 
 static void test_notices(void)
@@ -353,7 +352,7 @@ static void test_notices(void)
 	assert(t.row_count == 2);
 	FRAME(0x96, 19, 4, 60, 0xc0, 1, 9);
 	settle();
-	assert(t.m.heartbeat == 60 && t.m.spread == 9 && t.m.link.window == 1 && t.m.max_frame == 16384);
+	assert(t.m.told.is.heartbeat == 60 && t.m.told.is.spread == 9 && t.m.told.is.window == 1 && t.m.told.is.max_frame == 16384);
 	FRAME(0x94, 19, 2, 0, 0);
 	ack(2, 16);
 	FRAME(0x93, 19, 6, 0);
@@ -407,7 +406,6 @@ static void test_refusals(void)
 static void test_poison(void)
 {
 	begin_test(4096);
-	t.m.max_frame = 256;
 	for (int i = 0; i < 3; i++)
 		row(i);
 	settle();
