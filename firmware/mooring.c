@@ -59,17 +59,17 @@ OUT_OF_LINE static uint64_t get_be(const uint8_t *at, uint32_t bytes)
 
 /* --- The ring ---------------------------------------------------------------
  *
- * Records lie one behind the other and are never split: one that does not fit
- * before the end of the memory begins anew at its start. Each is
+ * Records lie one behind the other, from the head, which is the oldest, to the tail.
+ * When there is no room behind the tail, they all move to the start. Each is
  *
  *   length of the body 2, layout and form 1, time 6, body
  *
  * Forms: ROW: the body is the values. REGULAR: n 2, step 4, the values. 2 to 4:
  * the same, packed as numbers of that type. GAP: the time is a count of rows that
- * were given up here. SKIP: go on at the start. The top bit of a time says that
+ * were given up here. The top bit of a time says that
  * it counts from mooring_init, because the clock was not known. */
 
-enum { ROW = 0, REGULAR = 1, GAP = 5, SKIP = 6 };
+enum { ROW = 0, REGULAR = 1, GAP = 5 };
 
 #define HEAD MOORING_ROW_HEAD
 #define BY_TICK ((uint64_t)1 << 47)
@@ -86,18 +86,10 @@ static uint32_t rows_of(const uint8_t *record)
 	return form_of(record) == ROW ? 1 : (uint32_t)get_be(record + HEAD, 2);
 }
 
-/* at goes to the start if no record lies at the cursor. One must be left. */
-static uint8_t *at(const struct mooring *m, uint8_t **cursor)
-{
-	if (m->ring_end - *cursor < HEAD || form_of(*cursor) == SKIP)
-		*cursor = m->ring;
-	return *cursor;
-}
-
 /* pass moves a cursor behind the record there, and gives its rows. */
-static uint32_t pass(const struct mooring *m, uint8_t **cursor)
+static uint32_t pass(uint8_t **cursor)
 {
-	uint8_t *here = at(m, cursor);
+	uint8_t *here = *cursor;
 	*cursor = here + HEAD + body_of(here);
 	return rows_of(here);
 }
@@ -107,15 +99,14 @@ static uint32_t pass(const struct mooring *m, uint8_t **cursor)
 static bool forget(struct mooring *m, uint32_t rows, bool settled)
 {
 	uint32_t before = m->waiting, n;
-	/* at() leaves the head at the oldest record: what is free lies before it. */
-	while (m->waiting > 0 && (int32_t)(rows - (n = rows_of(at(m, &m->head)))) >= 0) {
+	while (m->waiting > 0 && (int32_t)(rows - (n = rows_of(m->head))) >= 0) {
 		if (!settled && form_of(m->head) != GAP)
 			m->lost += n;
 		rows -= n;
 		m->waiting -= n;
 		m->head_seq += n;
 		m->sent = m->sent > n ? m->sent - n : 0;
-		pass(m, &m->head);
+		pass(&m->head);
 	}
 	if (m->waiting == 0)
 		m->head = m->tail = m->ring;
@@ -128,7 +119,7 @@ static bool forget(struct mooring *m, uint32_t rows, bool settled)
 	return true;
 }
 
-static void drop_oldest(struct mooring *m) { forget(m, rows_of(at(m, &m->head)), false); }
+static void drop_oldest(struct mooring *m) { forget(m, rows_of(m->head), false); }
 
 static void keep(struct mooring *m, uint64_t seq, const uint8_t *record)
 {
@@ -140,7 +131,7 @@ static void keep(struct mooring *m, uint64_t seq, const uint8_t *record)
 static void added(struct mooring *m, const uint8_t *record)
 {
 	keep(m, m->head_seq + m->waiting, record);
-	m->waiting += pass(m, &m->tail);
+	m->waiting += pass(&m->tail);
 }
 
 /* reserve finds room at the tail for a record of so many bytes; NULL, and its
@@ -149,18 +140,13 @@ static uint8_t *reserve(struct mooring *m, uint32_t length, uint32_t rows)
 {
 	uint32_t gap = m->gap ? HEAD : 0;
 	length += gap;
-	for (;;) {
-		uint8_t *tail = m->tail, *end = m->ring_end;
-		if (m->waiting > 0 && tail <= m->head)
-			end = m->head; /* what is free lies before the oldest */
-		if ((uint32_t)(end - tail) >= length)
-			break;
-		if (end == m->ring_end && (uint32_t)(m->head - m->ring) >= length) {
-			m->tail = m->ring;
-			if (m->send == tail)
-				m->send = m->ring;
-			if (end - tail >= HEAD)
-				tail[2] = SKIP << 4;
+	while ((uint32_t)(m->ring_end - m->tail) < length) {
+		uint32_t before = (uint32_t)(m->head - m->ring);
+		if ((uint32_t)(m->ring_end - m->tail) + before >= length) {
+			memmove(m->ring, m->head, (uint32_t)(m->tail - m->head));
+			m->head -= before;
+			m->tail -= before;
+			m->send -= before;
 			break;
 		}
 		/* What the whole ring could not hold costs no row that is there. */
@@ -169,7 +155,8 @@ static uint8_t *reserve(struct mooring *m, uint32_t length, uint32_t rows)
 			m->lost += rows;
 			return NULL;
 		}
-		drop_oldest(m);
+		/* A sixteenth goes at once, so that not every row moves all the others. */
+		forget(m, rows_of(m->head) + m->waiting / 16, false);
 	}
 	if (gap > 0) {
 		uint8_t *to = m->tail;
@@ -407,12 +394,12 @@ static void learn(struct mooring *m, uint64_t time)
 		return;
 	m->clock = true;
 	for (uint32_t left = m->waiting; left > 0;) {
-		uint8_t *here = at(m, &cursor);
+		uint8_t *here = cursor;
 		if ((here[3] & 0x80) != 0) {
 			put_be(here + 3, 6, time_of(here) + by);
 			keep(m, seq, here);
 		}
-		uint32_t n = pass(m, &cursor);
+		uint32_t n = pass(&cursor);
 		seq += n;
 		left -= n;
 	}
@@ -1039,7 +1026,7 @@ static void layout(struct mooring *m, uint32_t index)
  * even one record fits. It says whether no more would have. */
 OUT_OF_LINE static bool fill(struct mooring *m, uint32_t limit)
 {
-	const uint8_t *first = at(m, &m->send);
+	const uint8_t *first = m->send;
 	uint64_t time = time_of(first);
 	uint32_t form = form_of(first), n = rows_of(first);
 	uint32_t width = m->config->layouts[first[2] & 15].count;
@@ -1059,7 +1046,7 @@ OUT_OF_LINE static bool fill(struct mooring *m, uint32_t limit)
 			m = put_byte(put_fixed(m, 0xc8, body, 2), form);
 		m = put(m, first + MOORING_BLOCK_HEAD, body);
 		if (m->at != NULL)
-			m->sent += pass(m, &m->send);
+			m->sent += pass(&m->send);
 		return true;
 	}
 	m = put_byte(m, 0);
@@ -1073,7 +1060,7 @@ OUT_OF_LINE static bool fill(struct mooring *m, uint32_t limit)
 			full = false;
 			break;
 		}
-		const uint8_t *row = at(m, &m->send);
+		const uint8_t *row = m->send;
 		int64_t later = (int64_t)(time_of(row) - time); /* far, if BY_TICK is the difference */
 		if (row[2] != first[2] || later != (int32_t)later)
 			break;
@@ -1086,7 +1073,7 @@ OUT_OF_LINE static bool fill(struct mooring *m, uint32_t limit)
 			break;
 		}
 		time = time_of(row);
-		m->sent += pass(m, &m->send);
+		m->sent += pass(&m->send);
 	}
 	if (n > 0) {
 		put_be(count + 1, 2, n);
@@ -1107,10 +1094,10 @@ static bool data(struct mooring *m)
 			m->flush = false;
 			return false;
 		}
-		next = at(m, &m->send);
+		next = m->send;
 		if (form_of(next) != GAP)
 			break;
-		m->sent += pass(m, &m->send);
+		m->sent += pass(&m->send);
 	}
 	uint32_t index = next[2] & 15, bit = 1u << index;
 	if ((time_of(next) & BY_TICK) != 0 || m->link.flights >= MOORING_WINDOW || m->link.flights >= m->told.is.window)
