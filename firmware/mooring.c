@@ -98,39 +98,39 @@ static uint32_t pass(uint8_t **cursor)
  * as lost what was not settled. Below 0, it frees none. */
 static bool forget(struct mooring *m, uint32_t rows, bool settled)
 {
-	uint32_t before = m->waiting, n;
-	while (m->waiting > 0 && (int32_t)(rows - (n = rows_of(m->head))) >= 0) {
+	uint32_t gone = 0, n;
+	while (gone < m->waiting && (int32_t)(rows - gone - (n = rows_of(m->head))) >= 0) {
 		if (!settled && form_of(m->head) != GAP)
 			m->lost += n;
-		rows -= n;
-		m->waiting -= n;
-		m->head_seq += n;
-		m->sent = m->sent > n ? m->sent - n : 0;
+		gone += n;
 		pass(&m->head);
 	}
+	m->waiting -= gone;
+	m->head_seq += gone;
+	m->sent = m->sent > gone ? m->sent - gone : 0;
 	if (m->waiting == 0)
 		m->head = m->tail = m->ring;
 	if (m->sent == 0)
 		m->send = m->head;
-	if (m->waiting == before)
-		return false;
-	if (m->config->forget != NULL)
+	if (gone > 0 && m->config->forget != NULL)
 		m->config->forget(m->config->context, m->head_seq);
-	return true;
+	return gone > 0;
 }
 
 static void drop_oldest(struct mooring *m) { forget(m, rows_of(m->head), false); }
 
-static void keep(struct mooring *m, uint64_t seq, const uint8_t *record)
+/* keep tells of the record at the tail, which is to be one of the ring. */
+static void keep(struct mooring *m)
 {
+	const uint8_t *record = m->tail;
 	if (m->config->keep != NULL && (record[3] & 0x80) == 0 && form_of(record) != GAP)
-		m->config->keep(m->config->context, seq, record, (uint16_t)(HEAD + body_of(record)));
+		m->config->keep(m->config->context, m->head_seq + m->waiting, record, (uint16_t)(HEAD + body_of(record)));
 }
 
 /* added makes the record at the tail one of the ring. */
-static void added(struct mooring *m, const uint8_t *record)
+static void added(struct mooring *m)
 {
-	keep(m, m->head_seq + m->waiting, record);
+	keep(m);
 	m->waiting += pass(&m->tail);
 }
 
@@ -162,7 +162,7 @@ static uint8_t *reserve(struct mooring *m, uint32_t length, uint32_t rows)
 		uint8_t *to = m->tail;
 		put_be(to, HEAD, (uint64_t)GAP << 52 | m->gap); /* no body; the form; the count as time */
 		m->gap = 0;
-		added(m, to);
+		added(m);
 	}
 	return m->tail;
 }
@@ -387,21 +387,19 @@ static uint32_t up_to(const struct mooring *m, uint32_t limit)
 static void learn(struct mooring *m, uint64_t time)
 {
 	uint64_t by = time - m->now - m->offset;
-	uint64_t seq = m->head_seq;
-	uint8_t *cursor = m->head;
+	uint32_t rows = m->waiting;
 	m->offset += by;
 	if (m->clock)
 		return;
 	m->clock = true;
-	for (uint32_t left = m->waiting; left > 0;) {
-		uint8_t *here = cursor;
+	/* As if they were added again. */
+	m->tail = m->head;
+	for (m->waiting = 0; m->waiting < rows; m->waiting += pass(&m->tail)) {
+		uint8_t *here = m->tail;
 		if ((here[3] & 0x80) != 0) {
 			put_be(here + 3, 6, time_of(here) + by);
-			keep(m, seq, here);
+			keep(m);
 		}
-		uint32_t n = pass(&cursor);
-		seq += n;
-		left -= n;
 	}
 }
 
@@ -1302,7 +1300,7 @@ bool mooring_append_packed(struct mooring *m, uint8_t index, uint64_t time, uint
 		put(m, data, length - head);
 	}
 	put_be(to, 2, (uint32_t)(m->at - to) - HEAD);
-	added(m, to);
+	added(m);
 	return true;
 }
 
@@ -1370,6 +1368,6 @@ bool mooring_restore(struct mooring *m, uint64_t seq, const uint8_t *record, uin
 	if (to == NULL)
 		return false;
 	memcpy(to, record, length);
-	added(m, to);
+	added(m);
 	return true;
 }
