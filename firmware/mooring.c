@@ -321,14 +321,15 @@ static uint32_t value(struct reader *r)
 static void elements(struct reader *r)
 {
 	const uint8_t *from = r->at;
-	r->left = from[0] & 15;
-	r->at = from + 1;
-	if (from[0] == 0xdc) {
-		r->left = (uint32_t)(from[1] << 8 | from[2]);
-		r->at = from + 3;
-	} else if (from[0] >> 4 != 9) {
-		r->at = NULL;
+	uint32_t first = *from++;
+	r->left = first & 15;
+	if (first == 0xdc) {
+		r->left = (uint32_t)(from[0] << 8 | from[1]);
+		from += 2;
+	} else if (first >> 4 != 9) {
+		from = NULL;
 	}
+	r->at = from;
 }
 
 /* Where in told the fields of frames go. */
@@ -361,6 +362,7 @@ static void fields(struct mooring *m, struct reader *r, const uint8_t *kinds)
 /* --- Time -------------------------------------------------------------------- */
 
 static uint32_t since(const struct mooring *m, uint32_t when) { return m->now - when; }
+
 
 /* over says whether ms have passed since then. If not, the next poll is to be no
  * later than that. */
@@ -902,8 +904,7 @@ static void request(struct mooring *m)
 {
 	static const char text[] =
 		"GET \1 HTTP/1.1\r\nHost:\2\r\nUpgrade:websocket\r\nConnection:Upgrade\r\n"
-		"Sec-WebSocket-Version:13\r\nSec-WebSocket-Protocol:mooring.v1\r\n"
-		"Sec-WebSocket-Key:\3\r\nAuthorization:Bearer \4\r\n\r\n";
+		"\5Version:13\r\n\5Protocol:mooring.v1\r\n\5Key:\3\r\nAuthorization:Bearer \4\r\n\r\n";
 	const struct mooring_config *config = m->config;
 	uint32_t nonce[6] = {0};
 	uint8_t *key = m->rx + 32;
@@ -913,12 +914,12 @@ static void request(struct mooring *m)
 	key[24] = m->rx[28] = 0;
 	base64(key, nonce, 22);
 	acceptance(m->rx, key);
-	const char *parts[] = {config->path, config->host, (const char *)key, config->token};
+	const char *parts[] = {config->path, config->host, (const char *)key, config->token, "Sec-WebSocket-"};
 	begin(m);
 	for (const char *c = text; *c != 0; c++) {
 		const char *part = c;
 		uint32_t length = 1;
-		if (*c < 5) {
+		if (*c < 6) {
 			part = parts[*c - 1];
 			length = (uint32_t)strlen(part);
 		}
@@ -1179,7 +1180,7 @@ bool mooring_init(struct mooring *m, const struct mooring_config *config, void *
 	m->head = m->tail = m->send = m->ring = m->frame + frame_size;
 	m->ring_end = m->frame + size;
 	m->now = tick;
-	m->data_at = tick - config->linger_ms;
+	m->flush = true; /* the first rows need not linger */
 	m->told.is.heartbeat = 30;
 	m->told.is.spread = 5;
 	m->told.is.max_frame = 256; /* what every server takes, until WELCOME says more */
@@ -1304,21 +1305,6 @@ bool mooring_append_packed(struct mooring *m, uint8_t index, uint64_t time, uint
 	return true;
 }
 
-bool mooring_append(struct mooring *m, uint8_t index, uint64_t time, const struct mooring_value *values)
-{
-	return mooring_append_packed(m, index, time, 0, 1, ROW, values);
-}
-
-bool mooring_append_regular(struct mooring *m, uint8_t index, uint64_t time, uint32_t step_us,
-			    uint16_t n, const struct mooring_value *values)
-{
-	return mooring_append_packed(m, index, time, step_us, n, REGULAR, values);
-}
-
-void mooring_flush(struct mooring *m) { m->flush = true; }
-
-uint64_t mooring_waiting(const struct mooring *m) { return m->waiting; }
-
 uint64_t mooring_time(const struct mooring *m) { return m->clock ? m->now + m->offset : 0; }
 
 void mooring_set_time(struct mooring *m, uint64_t time)
@@ -1344,20 +1330,14 @@ void mooring_stop(struct mooring *m)
 	m->state = STOPPED;
 }
 
-void mooring_start(struct mooring *m)
-{
-	m->state = (uint8_t)(m->state % STOPPED); /* IDLE if it was that; a connection stays */
-	m->pause = 0;
-}
-
 bool mooring_restore(struct mooring *m, uint64_t seq, const uint8_t *record, uint16_t length)
 {
-	uint64_t next = m->head_seq + m->waiting;
 	if (m->waiting == 0)
-		m->head_seq = next = seq;
-	if (seq < next)
+		m->head_seq = seq;
+	uint64_t gap = seq - m->head_seq - m->waiting;
+	if (gap >> 32 != 0)
 		return false;
-	m->gap = (uint32_t)(seq - next);
+	m->gap = (uint32_t)gap;
 	if (record == NULL)
 		return true;
 	if (length < HEAD + 1 || length != HEAD + body_of(record) || form_of(record) >= GAP ||

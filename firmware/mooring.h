@@ -241,26 +241,32 @@ bool mooring_init(struct mooring *m, const struct mooring_config *config,
  * again; call it earlier when the transport has something to read. */
 uint32_t mooring_poll(struct mooring *m, uint32_t tick);
 
-/* One row of layout->count values at time (ms since 1970, or MOORING_NOW).
- * False: refused and counted, because the ring is full or the row can't fit. */
-bool mooring_append(struct mooring *m, uint8_t layout, uint64_t time, const struct mooring_value *values);
-
-/* n rows, step_us apart, from time on (PROTOCOL 5.6). They go, are kept and are
- * dropped together. time may be MOORING_NOW, which is that of the first row. */
-bool mooring_append_regular(struct mooring *m, uint8_t layout, uint64_t time, uint32_t step_us,
-			    uint16_t n, const struct mooring_value *values);
-
-/* The same as packed numbers (PROTOCOL 5.10), which takes the least: type 2
- * int16_t, 3 int32_t, 4 float. */
+/* Adds n rows, step_us apart, from time on, as packed numbers (PROTOCOL 5.10), which
+ * takes the least: type 2 int16_t, 3 int32_t, 4 float. Time is in ms since 1970, or
+ * MOORING_NOW, which is that of the first row. They go, are kept and are dropped
+ * together. False: refused and counted, because the ring is full or they can't fit. */
 bool mooring_append_packed(struct mooring *m, uint8_t layout, uint64_t time, uint32_t step_us,
 			   uint16_t n, uint8_t type, const void *numbers);
 
+/* The same as n times layout->count values of any kind (PROTOCOL 5.6). */
+static inline bool mooring_append_regular(struct mooring *m, uint8_t layout, uint64_t time, uint32_t step_us,
+					  uint16_t n, const struct mooring_value *values)
+{
+	return mooring_append_packed(m, layout, time, step_us, n, 1, values);
+}
+
+/* One row of layout->count values. */
+static inline bool mooring_append(struct mooring *m, uint8_t layout, uint64_t time, const struct mooring_value *values)
+{
+	return mooring_append_packed(m, layout, time, 0, 1, 0, values);
+}
+
 /* Sends what is there without lingering. */
-void mooring_flush(struct mooring *m);
+static inline void mooring_flush(struct mooring *m) { m->flush = true; }
 
 /* Rows that are not settled. 0: everything is in the database, or was given up
  * or refused. */
-uint64_t mooring_waiting(const struct mooring *m);
+static inline uint64_t mooring_waiting(const struct mooring *m) { return m->waiting; }
 
 /* The time, ms since 1970; 0: not known yet. */
 uint64_t mooring_time(const struct mooring *m);
@@ -283,7 +289,11 @@ static inline void mooring_retry_after(struct mooring *m, uint32_t seconds)
 /* Takes leave of the server and stays away, until mooring_start(), which connects at
  * once, also if it is the time to wait. Rows stay. */
 void mooring_stop(struct mooring *m);
-void mooring_start(struct mooring *m);
+static inline void mooring_start(struct mooring *m)
+{
+	m->state = (uint8_t)(m->state % 4); /* 4 becomes 0; a connection stays */
+	m->pause = 0;
+}
 
 /* Between init and the first row: takes back what keep was given, oldest first;
  * then, with record NULL, the next sequence number if it is known better. */
