@@ -768,34 +768,34 @@ static bool receive(struct mooring *m)
 	uint8_t *payload = m->rx + m->link.message;
 	uint32_t opcode, length;
 	for (;;) {
-		uint32_t got = m->link.got, head = 2, fault = 1002;
-		if (got >= 2 && (h[1] & 0x7f) == 126)
-			head = 4;
-		if (got < head) {
-			if (!take_in(m, m->link.head + got, head - got))
-				return false;
-			continue;
-		}
+		uint32_t got = m->link.got, whole = 2, fault = 1002;
+		uint8_t *to = m->link.head + got;
 		opcode = h[0];
 		length = h[1];
-		if (length == 126)
-			length = (uint32_t)(h[2] << 8 | h[3]);
-		if (opcode >= (0x80 | CLOSE) && opcode <= (0x80 | PONG) && h[1] <= 125)
-			fault = 0;
-		else if ((opcode & 0x7f) == TEXT)
-			fault = 4204;
-		else if ((opcode & 0x7f) + m->link.middle == BINARY && h[1] < 128)
-			fault = h[1] == 127 ? 1009 : 0;
-		if (fault == 0 && length + m->link.message > MOORING_RX)
-			fault = 1009;
-		if (fault != 0) {
-			leave(m, fault, 4001);
-			return false;
+		if (got >= 2 && (length & 0x7f) == 126)
+			whole = 4;
+		if (got >= whole) {
+			uint32_t kind = opcode & 0x7f;
+			if (opcode >= (0x80 | CLOSE) && opcode <= (0x80 | PONG) && length <= 125)
+				fault = 0;
+			else if (kind == TEXT)
+				fault = 4204;
+			else if (kind + m->link.middle == BINARY && length < 128)
+				fault = length == 127 ? 1009 : 0;
+			if (length == 126)
+				length = (uint32_t)(h[2] << 8 | h[3]);
+			if (fault == 0 && length + m->link.message > MOORING_RX)
+				fault = 1009;
+			if (fault != 0) {
+				leave(m, fault, 4001);
+				return false;
+			}
+			to = payload + (got - whole);
+			whole += length;
+			if (got == whole)
+				break;
 		}
-		got -= head;
-		if (got == length)
-			break;
-		if (!take_in(m, payload + got, length - got))
+		if (!take_in(m, to, whole - got))
 			return false;
 	}
 	if (opcode == (0x80 | PING)) {
@@ -935,52 +935,49 @@ enum {
 	RETRY_AFTER = 0x3afcfa6f /* "retry-after:" */
 };
 
-/* response reads the answer's header, byte by byte, so that nothing of what
- * follows is taken. link.message is the length of the line so far, which ends in
- * a 0; of a line that is too long the rest is dropped. */
+/* response reads a byte of the answer's header, so that nothing of what follows is
+ * taken. link.message is the length of the line so far, which ends in a 0; of a line
+ * that is too long the rest is dropped. */
 static bool response(struct mooring *m)
 {
 	uint8_t *line = m->rx + 29, byte;
-	for (uint32_t most = 1024; most > 0; most--) {
-		int got = m->config->recv(m->config->context, &byte, 1);
-		if (got < 0)
-			broke(m, got);
-		if (got <= 0)
-			return false;
-		uint32_t length = m->link.message;
-		if (byte >= ' ') {
-			if (length < MOORING_RX - 2 * 29) /* an acceptance is looked for up to its end */
-				line[m->link.message++] = byte;
-		} else if (byte == '\n') {
-			if (length == 0) {
-				if (m->told.is.first != 101 || !m->link.accepted) {
-					ended(m, m->told.is.first, 0);
-					return false;
-				}
-				connected(m);
-				return true;
-			}
-			line[length] = line[length + 1] = 0; /* what is, is not behind the end */
-			m->link.message = 0;
-			const uint8_t *is = line;
-			uint32_t name = 0, number = 0, c;
-			do {
-				c = *is++ | 0x20;
-				name = 33 * name + c;
-			} while (c != ' ' && c != ':');
-			while (*is == ' ')
-				is++;
-			for (const uint8_t *digit = is; *digit >= '0' && *digit <= '9' && number < DAY_MS / 1000;)
-				number = 10 * number + *digit++ - '0';
-			if (name == HTTP_1_1)
-				m->told.is.first = number;
-			if (name == ACCEPT)
-				m->link.accepted = memcmp(is, m->rx, 29) == 0;
-			if (name == RETRY_AFTER)
-				mooring_retry_after(m, number);
-		}
+	uint32_t length = m->link.message, name = 0, number = 0, c;
+	int got = m->config->recv(m->config->context, &byte, 1);
+	if (got < 0)
+		broke(m, got);
+	if (got <= 0)
+		return false;
+	if (byte >= ' ') {
+		if (length < MOORING_RX - 2 * 29) /* an acceptance is looked for up to its end */
+			line[m->link.message++] = byte;
+		return true;
 	}
-	return false;
+	if (byte != '\n')
+		return true;
+	m->link.message = 0;
+	if (length == 0) {
+		if (m->told.is.first == 101 && m->link.accepted)
+			connected(m);
+		else
+			ended(m, m->told.is.first, 0);
+		return true;
+	}
+	line[length] = line[length + 1] = 0; /* what is, is not behind the end */
+	do {
+		c = *line++ | 0x20;
+		name = 33 * name + c;
+	} while (c != ' ' && c != ':');
+	while (*line == ' ')
+		line++;
+	for (const uint8_t *digit = line; *digit >= '0' && *digit <= '9' && number < DAY_MS / 1000;)
+		number = 10 * number + *digit++ - '0';
+	if (name == HTTP_1_1)
+		m->told.is.first = number;
+	if (name == ACCEPT)
+		m->link.accepted = memcmp(line, m->rx, 29) == 0;
+	if (name == RETRY_AFTER)
+		mooring_retry_after(m, number);
+	return true;
 }
 
 #endif
@@ -1259,7 +1256,7 @@ uint32_t mooring_poll(struct mooring *m, uint32_t tick)
 	m->now = tick;
 	m->wait = UINT32_MAX;
 	/* The bound lets the caller's other work go on. */
-	for (uint32_t turns = 64; step(m); turns--)
+	for (uint32_t turns = 256; step(m); turns--)
 		if (turns == 0)
 			return 0;
 	return m->wait;
