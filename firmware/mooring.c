@@ -143,7 +143,9 @@ static uint8_t *reserve(struct mooring *m, uint32_t length, uint32_t rows)
 	while ((uint32_t)(m->ring_end - m->tail) < length) {
 		uint32_t before = (uint32_t)(m->head - m->ring);
 		if ((uint32_t)(m->ring_end - m->tail) + before >= length) {
-			memmove(m->ring, m->head, (uint32_t)(m->tail - m->head));
+			/* memmove would be larger, and nothing else needs it. */
+			for (uint8_t *to = m->ring; to + before < m->tail; to++)
+				*to = to[before];
 			m->head -= before;
 			m->tail -= before;
 			m->send -= before;
@@ -183,25 +185,38 @@ static struct mooring *put(struct mooring *m, const void *bytes, uint32_t length
 	return m;
 }
 
-static struct mooring *put_byte(struct mooring *m, uint32_t byte)
-{
-	uint8_t b = (uint8_t)byte;
-	return put(m, &b, 1);
-}
+/* From 0xc0: how many bytes follow a MessagePack head, times 4, and, in the low bits,
+ * how many bytes tell how many more. 3: not allowed. */
+static const uint8_t sizes[32] = {
+	0, 3, 0, 0, 1, 2, 3, 1 << 2 | 1, 1 << 2 | 2, 3, 4 << 2, 8 << 2, 1 << 2, 2 << 2, 4 << 2, 8 << 2,
+	1 << 2, 2 << 2, 4 << 2, 8 << 2, 2 << 2, 3 << 2, 5 << 2, 9 << 2, 17 << 2, 1, 2, 3, 2, 3, 2, 3,
+};
 
-/* put_wide is for the few numbers of up to 64 bits. Those of put_fixed have 32, so
- * that its arguments fit into registers. */
-OUT_OF_LINE static struct mooring *put_wide(struct mooring *m, uint32_t bytes, uint64_t number, uint32_t head)
+/* put_wide puts a head, and behind it the number that belongs to it: as wide as the
+ * head says. */
+static struct mooring *put_wide(struct mooring *m, uint32_t head, uint64_t number)
 {
 	uint8_t b[9];
+	uint32_t bytes = 0;
 	b[0] = (uint8_t)head;
+	if (head - 0xc0 < sizeof sizes) {
+		bytes = sizes[head - 0xc0];
+		bytes = bytes & 3 ? bytes & 3 : bytes >> 2;
+	}
 	put_be(b + 1, bytes, number);
 	return put(m, b, bytes + 1);
 }
 
-static struct mooring *put_fixed(struct mooring *m, uint32_t head, uint32_t number, uint32_t bytes)
+/* put_fixed is for 32 bits, so that its arguments fit into registers, and put_byte for
+ * what is one byte. */
+OUT_OF_LINE static struct mooring *put_fixed(struct mooring *m, uint32_t head, uint32_t number)
 {
-	return put_wide(m, bytes, number, head);
+	return put_wide(m, head, number);
+}
+
+OUT_OF_LINE static struct mooring *put_byte(struct mooring *m, uint32_t byte)
+{
+	return put_wide(m, byte & 0xff, 0);
 }
 
 /* put_int takes one byte, or three, or five. */
@@ -210,8 +225,8 @@ static struct mooring *put_int(struct mooring *m, int32_t number)
 	if (number >= -32 && number < 128)
 		return put_byte(m, (uint32_t)number);
 	if (number == (int16_t)number)
-		return put_fixed(m, 0xd1, (uint32_t)number, 2);
-	return put_fixed(m, 0xd2, (uint32_t)number, 4);
+		return put_fixed(m, 0xd1, (uint32_t)number);
+	return put_fixed(m, 0xd2, (uint32_t)number);
 }
 
 static struct mooring *put_string(struct mooring *m, const char *text)
@@ -221,7 +236,7 @@ static struct mooring *put_string(struct mooring *m, const char *text)
 	uint32_t length = (uint32_t)strlen(text);
 	if (length > 255)
 		length = 255;
-	return put(put_fixed(m, 0xd9, length, 1), text, length);
+	return put(put_fixed(m, 0xd9, length), text, length);
 }
 
 static void put_value(struct mooring *m, const struct mooring_value *value)
@@ -230,7 +245,7 @@ static void put_value(struct mooring *m, const struct mooring_value *value)
 	if (value->type == 1) {
 		put_int(m, value->as.integer);
 	} else if (value->type == 2) {
-		put_fixed(m, 0xca, (uint32_t)value->as.integer, 4); /* the float's bits */
+		put_fixed(m, 0xca, (uint32_t)value->as.integer); /* the float's bits */
 	} else if (value->type == 4) {
 		put_string(m, value->as.text);
 	} else {
@@ -254,12 +269,6 @@ struct reader {
  * deeper than one call; NULL: they are not all there, or not allowed. */
 static const uint8_t *skip(const uint8_t *here, const uint8_t *end, uint32_t values)
 {
-	/* From 0xc0: how many bytes follow, times 4, and, in the low bits, how many
-	 * bytes tell how many more. 3: not allowed. */
-	static const uint8_t sizes[] = {
-		0, 3, 0, 0, 1, 2, 3, 1 << 2 | 1, 1 << 2 | 2, 3, 4 << 2, 8 << 2, 1 << 2, 2 << 2, 4 << 2, 8 << 2,
-		1 << 2, 2 << 2, 4 << 2, 8 << 2, 2 << 2, 3 << 2, 5 << 2, 9 << 2, 17 << 2, 1, 2, 3, 2, 3, 2, 3,
-	};
 	while (values > 0) {
 		if (here == NULL || here >= end)
 			return NULL;
@@ -769,7 +778,7 @@ static bool receive(struct mooring *m)
 	uint32_t opcode, length;
 	for (;;) {
 		uint32_t got = m->link.got, whole = 2, fault = 1002;
-		uint8_t *to = m->link.head + got;
+		uint8_t *to;
 		opcode = h[0];
 		length = h[1];
 		if (got >= 2 && (length & 0x7f) == 126)
@@ -794,6 +803,8 @@ static bool receive(struct mooring *m)
 			whole += length;
 			if (got == whole)
 				break;
+		} else {
+			to = m->link.head + got;
 		}
 		if (!take_in(m, to, whole - got))
 			return false;
@@ -888,7 +899,11 @@ static void acceptance(uint8_t *to, const uint8_t *key)
 			x[0] = f + rotated(x[1], 5) + x[5] + k + x[22];
 			x[2] = rotated(b, 30);
 			x[6] = rotated(x[9] ^ x[14] ^ x[20] ^ x[22], 1);
-			memmove(x + 1, x, 22 * sizeof *x);
+			for (uint32_t i = 1, moved = x[0]; i < 23; i++) {
+				uint32_t was = x[i];
+				x[i] = moved;
+				moved = was;
+			}
 		}
 		for (uint32_t i = 0; i < 5; i++)
 			x[1 + i] += h[i];
@@ -993,9 +1008,9 @@ static void hello(struct mooring *m)
 {
 	const struct mooring_config *config = m->config;
 	m = begin_frame(m, 0x96, 1);
-	m = put_fixed(m, 0xce, m->boot, 4);
-	m = put_fixed(m, 0xcd, config->heartbeat, 2);
-	m = put_fixed(m, 0xcd, MOORING_RX, 2);
+	m = put_fixed(m, 0xce, m->boot);
+	m = put_fixed(m, 0xcd, config->heartbeat);
+	m = put_fixed(m, 0xcd, MOORING_RX);
 	m = put_string(m, config->model);
 	m = put_string(m, config->firmware);
 }
@@ -1008,7 +1023,7 @@ static void layout(struct mooring *m, uint32_t index)
 	m = begin_frame(m, 0x94, 2);
 	m = put_byte(m, index);
 	m = put_string(m, l->name);
-	m = put_fixed(m, 0xdc, l->count, 2);
+	m = put_fixed(m, 0xdc, l->count);
 	for (uint32_t left = l->count; left > 0; left--, c++) {
 		m = put_byte(m, 0x94);
 		m = put_string(m, c->name);
@@ -1028,18 +1043,18 @@ OUT_OF_LINE static bool fill(struct mooring *m, uint32_t limit)
 	uint32_t width = m->config->layouts[first[2] & 15].count;
 	m = begin_frame(m, 0x97, 3);
 	m->end = m->frame + WS_HEAD + limit;
-	m = put_wide(m, 8, m->head_seq + m->sent, 0xcf);
+	m = put_wide(m, 0xcf, m->head_seq + m->sent);
 	uint8_t *count = m->at; /* filled in below, as the head of the values is */
-	m = put_fixed(m, 0xcd, n, 2);
-	m = put_wide(m, 8, time, 0xcf);
+	m = put_fixed(m, 0xcd, n);
+	m = put_wide(m, 0xcf, time);
 	m = put_byte(m, first[2] & 15u);
 	if (form != ROW) {
 		uint32_t body = body_of(first) - (MOORING_BLOCK_HEAD - HEAD);
-		m = put_fixed(m, 0xce, (uint32_t)get_be(first + HEAD + 2, 4), 4);
+		m = put_fixed(m, 0xce, (uint32_t)get_be(first + HEAD + 2, 4));
 		if (form == REGULAR)
-			m = put_fixed(m, 0xdc, n * width, 2);
+			m = put_fixed(m, 0xdc, n * width);
 		else
-			m = put_byte(put_fixed(m, 0xc8, body, 2), form);
+			m = put_byte(put_fixed(m, 0xc8, body), form);
 		m = put(m, first + MOORING_BLOCK_HEAD, body);
 		if (m->at != NULL)
 			m->sent += pass(&m->send);
@@ -1047,7 +1062,7 @@ OUT_OF_LINE static bool fill(struct mooring *m, uint32_t limit)
 	}
 	m = put_byte(m, 0);
 	uint8_t *elements = m->at;
-	m = put_fixed(m, 0xdc, 0, 2);
+	m = put_fixed(m, 0xdc, 0);
 	bool full = true;
 	width++;
 	/* A frame has less than 64 KiB, and so has less elements. */
@@ -1147,7 +1162,7 @@ static uint32_t compose(struct mooring *m)
 	}
 	if (m->result_waits) {
 		m->result_waits = false;
-		put_fixed(put_wide(begin_frame(m, 0x93, 4), 8, m->result_id, 0xcf), 0xcc, m->result_status, 1);
+		put_fixed(put_wide(begin_frame(m, 0x93, 4), 0xcf, m->result_id), 0xcc, m->result_status);
 		return BINARY;
 	}
 	if (m->told.is.goaway != 0) {
