@@ -544,11 +544,16 @@ static bool flush(struct mooring *m)
 	return true;
 }
 
-/* begin is where every message does: in the frame memory, behind room for a head. */
+/* begin is where every message does: in the frame memory, behind room for a head. It
+ * ends where that does, or the server's max_frame. */
 OUT_OF_LINE static struct mooring *begin(struct mooring *m)
 {
-	m->at = m->frame + WS_HEAD;
-	m->end = m->ring;
+	uint8_t *at = m->frame + WS_HEAD;
+	uint32_t most = (uint32_t)(m->ring - at);
+	if (most > m->told.is.max_frame)
+		most = m->told.is.max_frame;
+	m->at = at;
+	m->end = at + most;
 	return m;
 }
 
@@ -931,6 +936,7 @@ static void request(struct mooring *m)
 	acceptance(m->rx, key);
 	const char *parts[] = {config->path, config->host, (const char *)key, config->token, "Sec-WebSocket-"};
 	begin(m);
+	m->end = m->ring;
 	for (const char *c = text; *c != 0; c++) {
 		const char *part = c;
 		uint32_t length = 1;
@@ -1035,14 +1041,13 @@ static void layout(struct mooring *m, uint32_t index)
 
 /* fill writes DATA from the send cursor and moves that behind it; m->at NULL: not
  * even one record fits. It says whether no more would have. */
-OUT_OF_LINE static bool fill(struct mooring *m, uint32_t limit)
+OUT_OF_LINE static bool fill(struct mooring *m)
 {
 	const uint8_t *first = m->send;
 	uint64_t time = time_of(first);
 	uint32_t form = form_of(first), n = rows_of(first);
 	uint32_t width = m->config->layouts[first[2] & 15].count;
 	m = begin_frame(m, 0x97, 3);
-	m->end = m->frame + WS_HEAD + limit;
 	m = put_wide(m, 0xcf, m->head_seq + m->sent);
 	uint8_t *count = m->at; /* filled in below, as the head of the values is */
 	m = put_fixed(m, 0xcd, n);
@@ -1096,52 +1101,44 @@ OUT_OF_LINE static bool fill(struct mooring *m, uint32_t limit)
 /* data writes what the window, a THROTTLE and lingering allow. */
 static bool data(struct mooring *m)
 {
-	uint32_t limit = (uint32_t)(m->ring - m->frame) - WS_HEAD;
-	if (limit > m->told.is.max_frame)
-		limit = m->told.is.max_frame;
-	uint8_t *next;
-	for (;;) {
-		if (m->sent >= m->waiting) {
-			m->flush = false;
-			return false;
-		}
-		next = m->send;
-		if (form_of(next) != GAP)
-			break;
-		m->sent += pass(&m->send);
+	uint8_t *next = m->send;
+	uint32_t sent = m->sent;
+	if (sent >= m->waiting) {
+		m->flush = false;
+		return false;
 	}
-	uint32_t index = next[2] & 15, bit = 1u << index;
-	if ((time_of(next) & BY_TICK) != 0 || m->link.flights >= MOORING_WINDOW || m->link.flights >= m->told.is.window)
+	uint32_t bit = 1u << (next[2] & 15);
+	if (form_of(next) == GAP) {
+		m->sent = sent + pass(&m->send);
+		m->wait = 0; /* for the next one */
+		return false;
+	}
+	if ((next[3] & 0x80) != 0 || m->link.flights >= MOORING_WINDOW || m->link.flights >= m->told.is.window)
 		return false;
 	if (!over(m, m->noticed, m->told.is.pause_for * 1000) && !over(m, m->data_at, m->told.is.pause))
 		return false;
 	if ((m->link.rejected & bit) == 0) {
 		if ((m->link.declared & bit) == 0) {
-			layout(m, index);
-			if ((uint32_t)(m->at - m->frame) <= limit + WS_HEAD) {
+			layout(m, next[2] & 15);
+			if (m->at != NULL) {
 				m->link.declared |= (uint16_t)bit;
 				return true;
 			}
-		} else {
-			uint32_t sent = m->sent;
-			bool full = fill(m, limit);
-			if (!full && !m->flush && !over(m, m->data_at, m->config->linger_ms)) {
-				m->send = next;
-				m->sent = sent;
-				return false;
-			}
-			if (m->at != NULL) {
-				m->data_at = m->now;
-				m->flight[m->link.flights++] = (uint32_t)m->head_seq + m->sent;
-				return true;
-			}
+		} else if (!fill(m) && !m->flush && !over(m, m->data_at, m->config->linger_ms)) {
+			m->send = next;
+			m->sent = sent;
+			return false;
+		} else if (m->at != NULL) {
+			m->data_at = m->now;
+			m->flight[m->link.flights++] = (uint32_t)m->head_seq + m->sent;
+			return true;
 		}
 	}
 	/* No frame can hold it, or nobody wants it: the oldest can be given up. What
 	 * the server takes is known from WELCOME on. */
-	if (m->welcomed && m->sent == 0) {
+	if (m->welcomed && sent == 0) {
 		drop_oldest(m);
-		m->wait = 0; /* for the next one */
+		m->wait = 0;
 	}
 	return false;
 }
@@ -1195,7 +1192,7 @@ bool mooring_init(struct mooring *m, const struct mooring_config *config, void *
 	m->flush = true; /* the first rows need not linger */
 	m->told.is.heartbeat = 30;
 	m->told.is.spread = 5;
-	m->told.is.max_frame = 256; /* what every server takes, until WELCOME says more */
+	m->told.is.max_frame = frame_size;
 	m->boot = config->random(config->context) | 1;
 	m->hold = UINT32_MAX;
 	m->offset = BY_TICK;
@@ -1207,6 +1204,7 @@ bool mooring_init(struct mooring *m, const struct mooring_config *config, void *
 		begin(m);
 	for (uint32_t i = 0; m->at != NULL && i < config->layout_count; i++)
 		layout(m, i);
+	m->told.is.max_frame = 256; /* what every server takes, until WELCOME says more */
 	return m->at != NULL;
 }
 
