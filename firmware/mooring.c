@@ -262,7 +262,7 @@ static void put_value(struct mooring *m, const struct mooring_value *value)
 struct reader {
 	const uint8_t *at, *end;
 	uint32_t left;
-	uint64_t is, big; /* the integer read last, and the field that may be large */
+	uint64_t big; /* the field that may be large */
 };
 
 /* skip passes over so many values of any kind (PROTOCOL 3.3 to 3.5), without going
@@ -270,7 +270,7 @@ struct reader {
 static const uint8_t *skip(const uint8_t *here, const uint8_t *end, uint32_t values)
 {
 	while (values > 0) {
-		if (here == NULL || here >= end)
+		if (here >= end)
 			return NULL;
 		uint32_t b = *here++, length = 0;
 		values--;
@@ -301,29 +301,15 @@ static const uint8_t *skip(const uint8_t *here, const uint8_t *end, uint32_t val
 	return here;
 }
 
-/* What value() came upon: nil or no element left; an integer from 0 to 2^53;
- * anything else. */
-enum { ABSENT, INTEGER, OTHER };
-
-static uint32_t value(struct reader *r)
+/* next passes over an element, and gives where it lies; NULL: there is none. */
+static const uint8_t *next(struct reader *r)
 {
 	const uint8_t *from = r->at;
-	if (r->left == 0)
-		return ABSENT;
+	if (r->left == 0 || from == NULL)
+		return NULL;
 	r->left--;
 	r->at = skip(from, r->end, 1);
-	if (r->at == NULL)
-		return OTHER;
-	uint32_t first = *from++;
-	if (first == 0xc0)
-		return ABSENT;
-	r->is = first;
-	if (first >= 0x80) {
-		if (first < 0xcc || first > 0xd3 || (first >= 0xd0 && *from >= 0x80))
-			return OTHER;
-		r->is = get_be(from, (uint32_t)(r->at - from));
-	}
-	return r->is >> 32 > FARTHEST >> 32 ? OTHER : INTEGER;
+	return r->at == NULL ? NULL : from;
 }
 
 /* elements begins to read an array. Its head must lie in readable memory. */
@@ -354,17 +340,26 @@ enum { SMALL = 0x10, DAY = 0x20, BIG = 0x30, STAYS = 0x40, REQUIRED = 0x80 };
 static void fields(struct mooring *m, struct reader *r, const uint8_t *kinds)
 {
 	for (uint32_t kind; (kind = *kinds) != 0; kinds++) {
-		uint32_t *to = &m->told.word[kind & 15], most = kind & SMALL ? UINT16_MAX : DAY_MS, what = value(r);
-		if (what == INTEGER) {
-			*to = r->is > most ? most : (uint32_t)r->is;
-			if ((kind & BIG) == BIG)
-				r->big = r->is;
-		} else {
-			if ((kind & STAYS) == 0)
-				*to = 0;
-			if (kind & (what == OTHER ? BIG : REQUIRED))
-				r->at = NULL;
+		uint32_t *to = &m->told.word[kind & 15], most = kind & SMALL ? UINT16_MAX : DAY_MS;
+		const uint8_t *from = next(r);
+		uint32_t first = from == NULL ? 0xc0 : *from++, fault = kind & BIG;
+		uint64_t is = first;
+		if (first >= 0xcc && first < 0xd4 && (first < 0xd0 || *from < 0x80)) {
+			is = get_be(from, (uint32_t)(r->at - from));
+			first = is >> 32 > FARTHEST >> 32 ? first : 0;
 		}
+		if (first < 0x80) {
+			*to = is > most ? most : (uint32_t)is;
+			if ((kind & BIG) == BIG)
+				r->big = is;
+			continue;
+		}
+		if (first == 0xc0)
+			fault = kind & REQUIRED;
+		if ((kind & STAYS) == 0)
+			*to = 0;
+		if (fault != 0)
+			r->at = NULL;
 	}
 }
 
@@ -635,16 +630,15 @@ static void commanded(struct mooring *m, struct reader *r)
 	static const uint8_t kinds[] = {SMALL | FIRST, SMALL | SECOND, 0};
 	struct mooring_command command;
 	uint32_t status = MOORING_UNKNOWN;
-	const uint8_t *from = r->at;
-	if (r->left == 0 || (*from >> 5 != 5 && *from != 0xd9 && *from != 0xda)) {
+	const uint8_t *from = next(r);
+	if (from == NULL || (*from >> 5 != 5 && *from != 0xd9 && *from != 0xda)) {
 		r->at = NULL;
 		return;
 	}
-	value(r);
 	command.name = from + (*from < 0xd9 ? 1 : *from - 0xd7); /* behind the string's head */
 	command.name_length = (uint16_t)(r->at - command.name);
 	command.args = r->at;
-	value(r);
+	next(r);
 	command.args_length = (uint16_t)(r->at - command.args);
 	fields(m, r, kinds); /* ttl, flags; a longer ttl than 18 h is taken for that */
 	if (r->at == NULL)
@@ -679,7 +673,7 @@ static bool frame(struct mooring *m, uint32_t length)
 		{SMALL | REQUIRED | FIRST},								  /* LAYOUT_REJECTED */
 		{SMALL | REQUIRED | FIRST},								  /* NEED_LAYOUT */
 	};
-	struct reader r = {m->rx, m->rx + length, 0, 0, 0};
+	struct reader r = {m->rx, m->rx + length, 0, 0};
 	uint32_t fault = 4200, what, bit;
 	elements(&r);
 	fields(m, &r, kinds[3]);
@@ -1194,7 +1188,6 @@ bool mooring_init(struct mooring *m, const struct mooring_config *config, void *
 	m->told.is.spread = 5;
 	m->told.is.max_frame = frame_size;
 	m->boot = config->random(config->context) | 1;
-	m->hold = UINT32_MAX;
 	m->offset = BY_TICK;
 #if MOORING_WEBSOCKET
 	if (!config->messages)

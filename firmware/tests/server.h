@@ -212,14 +212,14 @@ static void take_data(const uint8_t *p, const uint8_t *end)
 		t.rows[t.row_count][0] = (int64_t)(seq + i);
 		t.rows[t.row_count][1] = time;
 		t.rows[t.row_count][2] = *p == 0xca || *p == 0xc0 || *p == 0xd9 || *p == 0xc2 || *p == 0xc3 ? INT64_MIN : 0;
-		struct reader r = {p, end, width};
+		struct reader r = {p, end, width, 0};
 		if (t.rows[t.row_count][2] == 0) {
 			const uint8_t *q = p;
 			t.rows[t.row_count][2] = integer(&q);
 		}
 		t.row_count++;
 		while (r.left > 0)
-			value(&r);
+			next(&r);
 		assert(r.at != NULL);
 		p = r.at;
 	}
