@@ -283,19 +283,18 @@ static const uint8_t *skip(const uint8_t *here, const uint8_t *end, uint32_t val
 				uint32_t size = sizes[b - 0xc0], more = size & 3;
 				if (more == 3 || (uint32_t)(end - here) < more)
 					return NULL;
-				while (more-- > 0)
-					length = length << 8 | *here++;
-				length += size >> 2;
+				length = (uint32_t)get_be(here, more) + (size >> 2);
+				here += more;
 			}
-			if (b < 0xa0 || b >= 0xdc) { /* map, array */
-				values += length;
-				if (b < 0x90 || b == 0xde)
-					values += length;
-			} else {
+			if (b >= 0xa0 && b < 0xdc) { /* no map, no array */
 				if ((uint32_t)(end - here) < length)
 					return NULL;
 				here += length;
+				length = 0;
 			}
+			values += length;
+			if (b < 0x90 || b == 0xde)
+				values += length;
 		}
 	}
 	return here;
