@@ -74,7 +74,9 @@ enum { ROW = 0, REGULAR = 1, GAP = 5 };
 #define HEAD MOORING_ROW_HEAD
 #define BY_TICK ((uint64_t)1 << 47)
 
+/* Without blocks, what is not a gap is a row. */
 static uint8_t form_of(const uint8_t *record) { return record[2] >> 4; }
+static bool is_block(uint32_t form) { return MOORING_BLOCKS && form != ROW; }
 static uint32_t body_of(const uint8_t *record) { return (uint32_t)(record[0] << 8 | record[1]); }
 static uint64_t time_of(const uint8_t *record) { return get_be(record + 3, 6); }
 
@@ -83,7 +85,7 @@ static uint32_t rows_of(const uint8_t *record)
 {
 	if (form_of(record) == GAP)
 		return (uint32_t)get_be(record + 5, 4);
-	return form_of(record) == ROW ? 1 : (uint32_t)get_be(record + HEAD, 2);
+	return is_block(form_of(record)) ? (uint32_t)get_be(record + HEAD, 2) : 1;
 }
 
 /* pass moves a cursor behind the record there, and gives its rows. */
@@ -112,7 +114,7 @@ static bool forget(struct mooring *m, uint32_t rows, bool settled)
 		m->head = m->tail = m->ring;
 	if (m->sent == 0)
 		m->send = m->head;
-	if (gone > 0 && m->config->forget != NULL)
+	if (MOORING_FLASH && gone > 0 && m->config->forget != NULL)
 		m->config->forget(m->config->context, m->head_seq);
 	return gone > 0;
 }
@@ -123,7 +125,7 @@ static void drop_oldest(struct mooring *m) { forget(m, rows_of(m->head), false);
 static void keep(struct mooring *m)
 {
 	const uint8_t *record = m->tail;
-	if (m->config->keep != NULL && (record[3] & 0x80) == 0 && form_of(record) != GAP)
+	if (MOORING_FLASH && m->config->keep != NULL && (record[3] & 0x80) == 0 && form_of(record) != GAP)
 		m->config->keep(m->config->context, m->head_seq + m->waiting, record, (uint16_t)(HEAD + body_of(record)));
 }
 
@@ -866,6 +868,25 @@ OUT_OF_LINE static void base64(uint8_t *to, uint32_t *words, uint32_t digits)
 	}
 }
 
+#ifdef MOORING_SHA1
+
+/* acceptance is base64(SHA-1(key, GUID)) without the "=" at its end, which are 27
+ * bytes, of a key of 24. */
+static void acceptance(uint8_t *to, const uint8_t *key)
+{
+	uint8_t text[60], digest[20];
+	uint32_t words[6] = {0};
+	memcpy(text, key, 24);
+	memcpy(text + 24, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11", 36);
+	if (MOORING_SHA1(text, sizeof text, digest) != 0)
+		return; /* no answer is like what was there */
+	for (uint32_t i = 0; i < 5; i++)
+		words[i] = (uint32_t)get_be(digest + 4 * i, 4);
+	base64(to, words, 27);
+}
+
+#else
+
 static uint32_t rotated(uint32_t word, uint32_t by) { return word << by | word >> (32 - by); }
 
 /* acceptance is base64(SHA-1(key, GUID)) without the "=" at its end, which are 27
@@ -910,6 +931,8 @@ static void acceptance(uint8_t *to, const uint8_t *key)
 	}
 	base64(to, x + 1, 27);
 }
+
+#endif
 
 /* request writes the handshake into the frame memory. While the answer comes,
  * m->rx holds the acceptance and, behind it, a line. */
@@ -1046,7 +1069,7 @@ OUT_OF_LINE static bool fill(struct mooring *m)
 	m = put_fixed(m, 0xcd, n);
 	m = put_wide(m, 0xcf, time);
 	m = put_byte(m, first[2] & 15u);
-	if (form != ROW) {
+	if (is_block(form)) {
 		uint32_t body = body_of(first) - (MOORING_BLOCK_HEAD - HEAD);
 		m = put_fixed(m, 0xce, (uint32_t)get_be(first + HEAD + 2, 4));
 		if (form == REGULAR)
@@ -1274,12 +1297,12 @@ bool mooring_append_packed(struct mooring *m, uint8_t index, uint64_t time, uint
 	const struct mooring_value *values = data;
 	static const uint8_t widths[] = {5, 5, 2, 4, 4}; /* of a value, at most: what is not needed is not taken */
 	uint32_t form = type, count = 0, length = UINT32_MAX - HEAD; /* more than there is */
-	uint32_t head = form == ROW ? HEAD : MOORING_BLOCK_HEAD;
-	if (form < sizeof widths && index < m->config->layout_count)
+	uint32_t head = is_block(form) ? MOORING_BLOCK_HEAD : HEAD;
+	if (form < (MOORING_BLOCKS ? sizeof widths : 1) && index < m->config->layout_count)
 		count = n * m->config->layouts[index].count;
 	if (count > 0) {
 		uint32_t most = head + widths[form] * count;
-		for (uint32_t i = 0; i < count && form <= REGULAR; i++)
+		for (uint32_t i = 0; i < count && (!MOORING_BLOCKS || form <= REGULAR); i++)
 			if (values[i].type == 4)
 				most += (uint32_t)strlen(values[i].as.text);
 		if (most + 48 <= (uint32_t)(m->ring - m->frame)) /* else no frame could hold it */
@@ -1291,12 +1314,12 @@ bool mooring_append_packed(struct mooring *m, uint8_t index, uint64_t time, uint
 	to[2] = (uint8_t)(index | form << 4);
 	/* Until the clock is known, the offset is BY_TICK. */
 	put_be(to + 3, 6, time != MOORING_NOW ? time & ~BY_TICK : m->now + m->offset);
-	if (form != ROW) {
+	if (is_block(form)) {
 		put_be(to + HEAD, 6, (uint64_t)n << 32 | step_us); /* n 2, step 4 */
 	}
 	m->at = to + head;
 	m->end = to + length;
-	if (form <= REGULAR) {
+	if (!MOORING_BLOCKS || form <= REGULAR) {
 		while (count-- > 0)
 			put_value(m, values++);
 	} else {
@@ -1332,6 +1355,8 @@ void mooring_stop(struct mooring *m)
 	m->state = STOPPED;
 }
 
+#if MOORING_FLASH
+
 bool mooring_restore(struct mooring *m, uint64_t seq, const uint8_t *record, uint16_t length)
 {
 	if (m->waiting == 0)
@@ -1342,9 +1367,9 @@ bool mooring_restore(struct mooring *m, uint64_t seq, const uint8_t *record, uin
 	m->gap = (uint32_t)gap;
 	if (record == NULL)
 		return true;
-	if (length < HEAD + 1 || length != HEAD + body_of(record) || form_of(record) >= GAP ||
+	if (length < HEAD + 1 || length != HEAD + body_of(record) || form_of(record) >= (MOORING_BLOCKS ? GAP : REGULAR) ||
 	    (record[2] & 15) >= m->config->layout_count ||
-	    (form_of(record) != ROW && length <= MOORING_BLOCK_HEAD) || rows_of(record) == 0)
+	    (is_block(form_of(record)) && length <= MOORING_BLOCK_HEAD) || rows_of(record) == 0)
 		return false; /* memory that was not what keep was given */
 	uint8_t *to = reserve(m, length, 0);
 	if (to == NULL)
@@ -1353,3 +1378,5 @@ bool mooring_restore(struct mooring *m, uint64_t seq, const uint8_t *record, uin
 	added(m);
 	return true;
 }
+
+#endif

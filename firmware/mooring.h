@@ -39,6 +39,23 @@ extern "C" {
 #define MOORING_MESSAGES 1
 #endif
 
+/* With 0, there is no mirror of the ring in flash: keep and forget are not called, and
+ * there is no mooring_restore(). */
+#ifndef MOORING_FLASH
+#define MOORING_FLASH 1
+#endif
+
+/* With 0, there are single rows only: regular and packed ones are refused. */
+#ifndef MOORING_BLOCKS
+#define MOORING_BLOCKS 1
+#endif
+
+/* The name of a function of your platform that gives the SHA-1 of bytes, and 0 if it
+ * could, as mbedtls_sha1 does. The client then does without its own. */
+#ifdef MOORING_SHA1
+int MOORING_SHA1(const uint8_t *bytes, size_t length, uint8_t digest[20]);
+#endif
+
 /* DATA frames that may be on their way, whatever larger window the server grants. */
 #define MOORING_WINDOW 8
 
@@ -295,9 +312,11 @@ static inline void mooring_start(struct mooring *m)
 	m->pause = 0;
 }
 
+#if MOORING_FLASH
 /* Between init and the first row: takes back what keep was given, oldest first;
  * then, with record NULL, the next sequence number if it is known better. */
 bool mooring_restore(struct mooring *m, uint64_t seq, const uint8_t *record, uint16_t length);
+#endif
 
 #ifdef __cplusplus
 }

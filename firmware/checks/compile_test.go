@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,6 +68,9 @@ func TestStrictness(t *testing.T) {
 		{"cc", "gcc", "-O2"},
 		{"cc", "gcc", "-O2", "-DMOORING_WEBSOCKET=0"},
 		{"cc", "gcc", "-O2", "-DMOORING_MESSAGES=0"},
+		{"cc", "gcc", "-O2", "-DMOORING_FLASH=0"},
+		{"cc", "gcc", "-O2", "-DMOORING_BLOCKS=0"},
+		{"cc", "gcc", "-O2", "-DMOORING_SHA1=mbedtls_sha1"},
 		{"clang", "clang", "-O2"},
 		{"clang", "clang", "-xc++", "-std=c++11", "-fsyntax-only", "-Wno-error", "../mooring.h"}, // C++ reads the header
 		{"arm-none-eabi-gcc", "gcc-arm-none-eabi libnewlib-arm-none-eabi", "-Os", "-mthumb", "-mcpu=cortex-m0plus"},
@@ -85,12 +89,18 @@ func TestStrictness(t *testing.T) {
 }
 
 // TestUnits runs tests/unit.c with the sanitizers for addresses and undefined
-// behaviour.
+// behaviour: the client with everything, the least one, and one with another SHA-1.
 func TestUnits(t *testing.T) {
 	t.Parallel()
 	needs(t, "cc", "gcc libc6-dev")
-	program := compile(t, "cc", []string{"-std=c99", "-g", "-O1", "-Wall", "-Wextra", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}, "tests/unit.c")
-	require.Contains(t, run(t, program), "all passed")
+	for _, switches := range [][]string{nil, {"-DMOORING_FLASH=0", "-DMOORING_BLOCKS=0"}, {"-DMOORING_SHA1=platform_sha1"}} {
+		t.Run(strings.Join(switches, " "), func(t *testing.T) {
+			t.Parallel()
+			flags := []string{"-std=c99", "-g", "-O1", "-Wall", "-Wextra", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}
+			program := compile(t, "cc", append(flags, switches...), "tests/unit.c")
+			require.Contains(t, run(t, program), "all passed")
+		})
+	}
 }
 
 // TestESPIDF runs tests/esp_idf.c: the transport of ports/esp-idf over a component
