@@ -96,6 +96,9 @@ static uint32_t pass(uint8_t **cursor)
 	return rows_of(here);
 }
 
+/* sent_one moves the send cursor behind the record there. */
+OUT_OF_LINE static void sent_one(struct mooring *m) { m->sent += pass(&m->send); }
+
 /* forget frees every record that ends within the oldest so many rows, and counts
  * as lost what was not settled. Below 0, it frees none. */
 static bool forget(struct mooring *m, uint32_t rows, bool settled)
@@ -943,11 +946,12 @@ static void request(struct mooring *m)
 		"\5Version:13\r\n\5Protocol:mooring.v1\r\n\5Key:\3\r\nAuthorization:Bearer \4\r\n\r\n";
 	const struct mooring_config *config = m->config;
 	uint32_t nonce[6] = {0};
-	uint8_t *key = m->rx + 32;
+	uint8_t key[25];
 	for (uint32_t i = 0; i < 4; i++)
 		nonce[i] = config->random(config->context);
-	memset(m->rx, '=', 32 + 24);
+	memset(key, '=', 24);
 	key[24] = m->rx[28] = 0;
+	m->rx[27] = '=';
 	base64(key, nonce, 22);
 	acceptance(m->rx, key);
 	const char *parts[] = {config->path, config->host, (const char *)key, config->token, "Sec-WebSocket-"};
@@ -1061,11 +1065,10 @@ OUT_OF_LINE static bool fill(struct mooring *m)
 {
 	const uint8_t *first = m->send;
 	uint64_t time = time_of(first);
-	uint32_t form = form_of(first), n = rows_of(first);
+	uint32_t form = form_of(first), n = rows_of(first), before_it = (uint32_t)time, same = (uint32_t)get_be(first + 2, 4) >> 6;
 	uint32_t width = m->config->layouts[first[2] & 15].count;
 	m = begin_frame(m, 0x97, 3);
 	m = put_wide(m, 0xcf, m->head_seq + m->sent);
-	uint8_t *count = m->at; /* filled in below, as the head of the values is */
 	m = put_fixed(m, 0xcd, n);
 	m = put_wide(m, 0xcf, time);
 	m = put_byte(m, first[2] & 15u);
@@ -1078,11 +1081,10 @@ OUT_OF_LINE static bool fill(struct mooring *m)
 			m = put_byte(put_fixed(m, 0xc8, body), form);
 		m = put(m, first + MOORING_BLOCK_HEAD, body);
 		if (m->at != NULL)
-			m->sent += pass(&m->send);
+			sent_one(m);
 		return true;
 	}
 	m = put_byte(m, 0);
-	uint8_t *elements = m->at;
 	m = put_fixed(m, 0xdc, 0);
 	bool full = true;
 	width++;
@@ -1093,23 +1095,25 @@ OUT_OF_LINE static bool fill(struct mooring *m)
 			break;
 		}
 		const uint8_t *row = m->send;
-		int64_t later = (int64_t)(time_of(row) - time); /* far, if BY_TICK is the difference */
-		if (row[2] != first[2] || later != (int32_t)later)
+		/* Of the same layout and form, and of times whose upper 18 bits are the same: they
+		 * lie within 12 days, and BY_TICK is among them. */
+		uint32_t low = (uint32_t)get_be(row + 5, 4);
+		if ((uint32_t)get_be(row + 2, 4) >> 6 != same)
 			break;
 		uint8_t *before = m->at;
-		m = put_int(m, (int32_t)later);
+		m = put_int(m, (int32_t)(low - before_it));
 		m = put(m, row + HEAD, body_of(row));
 		if (m->at == NULL) {
 			if (n > 0)
 				m->at = before;
 			break;
 		}
-		time = time_of(row);
-		m->sent += pass(&m->send);
+		before_it = low;
+		sent_one(m);
 	}
 	if (n > 0) {
-		put_be(count + 1, 2, n);
-		put_be(elements + 1, 2, n * width);
+		put_be(m->frame + WS_HEAD + 12, 2, n); /* behind the frame's head, type, and seq */
+		put_be(m->frame + WS_HEAD + 26, 2, n * width); /* behind t0, layout and step */
 	}
 	return full;
 }
@@ -1125,7 +1129,7 @@ static bool data(struct mooring *m)
 	}
 	uint32_t bit = 1u << (next[2] & 15);
 	if (form_of(next) == GAP) {
-		m->sent = sent + pass(&m->send);
+		sent_one(m);
 		m->wait = 0; /* for the next one */
 		return false;
 	}
