@@ -1334,27 +1334,15 @@ bool mooring_append_packed(struct mooring *m, uint8_t index, uint64_t time, uint
 	return true;
 }
 
-uint64_t mooring_time(const struct mooring *m) { return m->clock ? m->now + m->offset : 0; }
-
 void mooring_set_time(struct mooring *m, uint64_t time)
 {
 	m->own_clock = true;
 	learn(m, time);
 }
 
-bool mooring_result(struct mooring *m, uint64_t id, uint8_t status)
-{
-	if (m->result_waits)
-		return false;
-	m->result_waits = true;
-	m->result_id = id;
-	m->result_status = status;
-	return true;
-}
-
 void mooring_stop(struct mooring *m)
 {
-	if (m->state != IDLE && m->state != STOPPED)
+	if (m->state % STOPPED != IDLE)
 		leave(m, 1000, 1000);
 	m->state = STOPPED;
 }

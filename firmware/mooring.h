@@ -286,14 +286,25 @@ static inline void mooring_flush(struct mooring *m) { m->flush = true; }
 static inline uint64_t mooring_waiting(const struct mooring *m) { return m->waiting; }
 
 /* The time, ms since 1970; 0: not known yet. */
-uint64_t mooring_time(const struct mooring *m);
+static inline uint64_t mooring_time(const struct mooring *m)
+{
+	return m->clock ? m->now + m->offset : 0;
+}
 
 /* Sets the time, for devices with a clock of their own. The server's is not
  * taken any more. */
 void mooring_set_time(struct mooring *m, uint64_t time);
 
 /* Answers a command that was MOORING_ACCEPTED. False: try again after a poll. */
-bool mooring_result(struct mooring *m, uint64_t id, uint8_t status);
+static inline bool mooring_result(struct mooring *m, uint64_t id, uint8_t status)
+{
+	if (m->result_waits)
+		return false;
+	m->result_waits = true;
+	m->result_id = id;
+	m->result_status = status;
+	return true;
+}
 
 /* For the open of a transport that speaks WebSocket itself, before it fails: the
  * server's Retry-After, in seconds, of which no more than a day is believed. */
