@@ -62,7 +62,7 @@ OUT_OF_LINE static uint64_t get_be(const uint8_t *at, uint32_t bytes)
  * Records lie one behind the other, from the head, which is the oldest, to the tail.
  * When there is no room behind the tail, they all move to the start. Each is
  *
- *   length of the body 2, layout and form 1, time 6, body
+ *   length of the body 2 (the low half first), layout and form 1, time 6, body
  *
  * Forms: ROW: the body is the values. REGULAR: n 2, step 4, the values. 2 to 4:
  * the same, packed as numbers of that type. GAP: the time is a count of rows that
@@ -77,7 +77,7 @@ enum { ROW = 0, REGULAR = 1, GAP = 5 };
 /* Without blocks, what is not a gap is a row. */
 static uint8_t form_of(const uint8_t *record) { return record[2] >> 4; }
 static bool is_block(uint32_t form) { return MOORING_BLOCKS && form != ROW; }
-static uint32_t body_of(const uint8_t *record) { return (uint32_t)(record[0] << 8 | record[1]); }
+static uint32_t body_of(const uint8_t *record) { return (uint32_t)(record[1] << 8 | record[0]); }
 static uint64_t time_of(const uint8_t *record) { return get_be(record + 3, 6); }
 
 /* rows_of is how many sequence numbers a record stands for. */
@@ -244,20 +244,17 @@ static struct mooring *put_string(struct mooring *m, const char *text)
 	return put(put_fixed(m, 0xd9, length), text, length);
 }
 
+/* put_value takes a value's type for its MessagePack head, where it is; behind that of
+ * a float come its bits. */
 static void put_value(struct mooring *m, const struct mooring_value *value)
 {
-	uint32_t byte = 0xc0;
-	if (value->type == 1) {
+	uint32_t type = value->type;
+	if (type == 0xd2)
 		put_int(m, value->as.integer);
-	} else if (value->type == 2) {
-		put_fixed(m, 0xca, (uint32_t)value->as.integer); /* the float's bits */
-	} else if (value->type == 4) {
+	else if (type == 0xd9)
 		put_string(m, value->as.text);
-	} else {
-		if (value->type == 3)
-			byte = value->as.integer ? 0xc3 : 0xc2;
-		put_byte(m, byte);
-	}
+	else
+		put_fixed(m, type != 0 ? type : 0xc0, (uint32_t)value->as.integer);
 }
 
 /* --- MessagePack in ---------------------------------------------------------- */
@@ -1307,7 +1304,7 @@ bool mooring_append_packed(struct mooring *m, uint8_t index, uint64_t time, uint
 	if (count > 0) {
 		uint32_t most = head + widths[form] * count;
 		for (uint32_t i = 0; i < count && (!MOORING_BLOCKS || form <= REGULAR); i++)
-			if (values[i].type == 4)
+			if (values[i].type == 0xd9)
 				most += (uint32_t)strlen(values[i].as.text);
 		if (most + 48 <= (uint32_t)(m->ring - m->frame)) /* else no frame could hold it */
 			length = most;
@@ -1329,7 +1326,9 @@ bool mooring_append_packed(struct mooring *m, uint8_t index, uint64_t time, uint
 	} else {
 		put(m, data, length - head);
 	}
-	put_be(to, 2, (uint32_t)(m->at - to) - HEAD);
+	length = (uint32_t)(m->at - to) - HEAD;
+	to[0] = (uint8_t)length;
+	to[1] = (uint8_t)(length >> 8);
 	added(m);
 	return true;
 }

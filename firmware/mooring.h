@@ -91,7 +91,7 @@ struct mooring_layout {
 
 /* One value of a row. */
 struct mooring_value {
-	uint8_t type; /* 0 none, 1 integer, 2 float, 3 bool, 4 text */
+	uint8_t type; /* 0 none; else MessagePack's: what the functions below say */
 	union {
 		int32_t integer;
 		float number;
@@ -106,25 +106,24 @@ static inline struct mooring_value mooring_none(void)
 }
 static inline struct mooring_value mooring_int(int32_t integer)
 {
-	struct mooring_value v = {1, {0}};
+	struct mooring_value v = {0xd2, {0}};
 	v.as.integer = integer;
 	return v;
 }
 static inline struct mooring_value mooring_float(float number)
 {
-	struct mooring_value v = {2, {0}};
+	struct mooring_value v = {0xca, {0}};
 	v.as.number = number;
 	return v;
 }
 static inline struct mooring_value mooring_bool(bool is)
 {
-	struct mooring_value v = {3, {0}};
-	v.as.integer = is;
+	struct mooring_value v = {is ? 0xc3 : 0xc2, {0}};
 	return v;
 }
 static inline struct mooring_value mooring_text(const char *text)
 {
-	struct mooring_value v = {4, {0}};
+	struct mooring_value v = {0xd9, {0}};
 	v.as.text = text;
 	return text != NULL ? v : mooring_none();
 }

@@ -22,13 +22,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 			uint8_t record[64];
 			memcpy(record, bytes + 1, take);
 			if (take >= 3)
-				record[0] = 0, record[1] = (uint8_t)(take > HEAD ? take - HEAD : 0);
+				record[1] = 0, record[0] = (uint8_t)(take > HEAD ? take - HEAD : 0);
 			mooring_restore(&t.m, t.m.head_seq + t.m.waiting + bytes[0] / 64, record, (uint16_t)take);
 			bytes += 1 + take;
 			length -= 1 + take;
 		}
 		row(1);
-		mooring_append(&t.m, 1, MOORING_NOW, &(struct mooring_value){.type = 2});
+		mooring_append(&t.m, 1, MOORING_NOW, &(struct mooring_value){.type = 0xca});
 		for (int i = 0; i < 10; i++)
 			mooring_poll(&t.m, t.tick += 10);
 		t.out_end = 0;

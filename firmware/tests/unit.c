@@ -593,8 +593,8 @@ static void test_restore_short(void)
 			uint8_t *record = calloc(1, length);
 			assert(record != NULL);
 			if (length > 2) {
-				record[1] = (uint8_t)(length - HEAD);
-				record[0] = length < HEAD ? 0xff : 0;
+				record[0] = (uint8_t)(length - HEAD);
+				record[1] = length < HEAD ? 0xff : 0;
 				record[2] = (uint8_t)(form << 4);
 			}
 			memset(record + (length > HEAD ? HEAD : length), 1, length > HEAD ? length - HEAD : 0);
