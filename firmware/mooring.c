@@ -471,10 +471,10 @@ static void ended(struct mooring *m, uint32_t code, uint32_t close_code)
 	m->ended = (uint16_t)code;
 	if (m->state == CONNECTED && since(m, m->opened) >= STEADY_MS)
 		m->link.progress = true;
+	if (m->failures < 20)
+		m->failures++;
 	if (m->link.progress)
 		m->failures = m->faults = 0;
-	else if (m->failures < 20)
-		m->failures++;
 	if (m->link.flights > 0) {
 		if (class != CLASS_FAULT)
 			m->faults = 0; /* not in a row */
@@ -820,10 +820,12 @@ static bool receive(struct mooring *m)
 		}
 	} else if (opcode == (0x80 | CLOSE)) {
 		/* Without a code it is 1005, which nobody may send. */
-		uint32_t code = length < 2 ? 1005 : (uint32_t)(payload[0] << 8 | payload[1]);
+		uint32_t code = (uint32_t)(payload[0] << 8 | payload[1]), why = code;
 		if (code < 1000)
-			code = 1002;
-		leave(m, length < 2 ? 1000 : code, code);
+			code = why = 1002;
+		if (length < 2)
+			code = 1000, why = 1005;
+		leave(m, code, why);
 	} else if (opcode != (0x80 | PONG)) {
 		length += m->link.message;
 		if (opcode >= 128 && !frame(m, length))
@@ -836,7 +838,7 @@ static bool receive(struct mooring *m)
 #endif
 }
 
-OUT_OF_LINE static void connected(struct mooring *m)
+static void connected(struct mooring *m)
 {
 	m->state = CONNECTED;
 	m->connects++;
