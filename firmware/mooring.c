@@ -1244,7 +1244,7 @@ OUT_OF_LINE static bool step(struct mooring *m)
 			ended(m, 0, 0);
 			return false;
 		}
-		over(m, m->now, 20);
+		m->wait = 20;
 	}
 	if (m->state == OPENING) {
 		int result = m->config->open(m->config->context);
