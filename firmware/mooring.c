@@ -318,12 +318,13 @@ static void elements(struct reader *r)
 {
 	const uint8_t *from = r->at;
 	uint32_t first = *from++;
-	r->left = first & 15;
 	if (first == 0xdc) {
 		r->left = (uint32_t)(from[0] << 8 | from[1]);
 		from += 2;
-	} else if (first >> 4 != 9) {
-		from = NULL;
+	} else {
+		r->left = first & 15;
+		if (first >> 4 != 9)
+			from = NULL;
 	}
 	r->at = from;
 }
@@ -438,9 +439,10 @@ static uint32_t class_of(uint32_t code)
 
 OUT_OF_LINE static uint32_t doubled(uint32_t base, uint32_t times, uint32_t limit)
 {
-	while (times-- > 0 && base < limit)
-		base *= 2;
-	return base < limit ? base : limit;
+	for (; base < limit; base *= 2)
+		if (times-- == 0)
+			return base;
+	return limit;
 }
 
 /* wait_after is PROTOCOL 9.2 and 9.3. */
@@ -449,7 +451,7 @@ static uint32_t wait_after(struct mooring *m, uint32_t class)
 	uint32_t wait = up_to(m, doubled(m->told.is.spread * 1000, m->failures, 600000));
 	static const uint8_t least[] = {0, 60, 10}; /* seconds, of R, L, F */
 	if (class == CLASS_TERMINAL)
-		wait += doubled(450000, m->failures > 0 ? m->failures : 1, 21600000);
+		wait += doubled(450000, m->failures + (uint32_t)(m->failures == 0), 21600000);
 	else
 		wait += least[class] * 1000u;
 	if (m->told.is.slot > 0) {
@@ -533,9 +535,9 @@ static bool flush(struct mooring *m)
 			broke(m, taken);
 			return false;
 		}
+		m->link.sent += taken;
 		if (taken == 0)
 			break;
-		m->link.sent += taken;
 	}
 	return true;
 }
@@ -587,8 +589,7 @@ static void acked(struct mooring *m, struct reader *r)
 {
 	static const uint8_t kinds[] = {BIG | REQUIRED | FIRST, DAY | REQUIRED | FIRST, DAY | STAYS | SECOND, SMALL | REQUIRED | THIRD, 0};
 	uint32_t settled = place(m, r); /* no ACK covers what was not sent */
-	if (settled == NONE)
-		settled = 0;
+	settled += settled == NONE;
 	uint32_t hold = settled, why = 0, flights = 0;
 	m->rejected += m->told.is.first;
 	if (r->left > 0 && *r->at != 0xc0)
@@ -600,7 +601,9 @@ static void acked(struct mooring *m, struct reader *r)
 			uint32_t from = place(m, r), n = m->told.is.first, channel = m->told.is.second, code = m->told.is.third;
 			if (code >= 64 && channel == NONE && m->link.rejected == 0 && from < hold) {
 				hold = from;
-				why = code == 65 ? 4103 : 1000;
+				why = 1000;
+				if (code == 65)
+					why = 4103;
 			} else if (m->config->refused != NULL) {
 				m->config->refused(m->config->context, r->big, n, (int)channel, (uint8_t)code);
 			}
@@ -632,7 +635,7 @@ static void commanded(struct mooring *m, struct reader *r)
 	struct mooring_command command;
 	uint32_t status = MOORING_UNKNOWN;
 	const uint8_t *from = next(r);
-	if (from == NULL || (*from >> 5 != 5 && *from != 0xd9 && *from != 0xda)) {
+	if (from == NULL || (*from >> 5 != 5 && (*from - 0xd9u) > 1)) {
 		r->at = NULL;
 		return;
 	}
@@ -674,7 +677,10 @@ static bool frame(struct mooring *m, uint32_t length)
 		{SMALL | REQUIRED | FIRST},								  /* LAYOUT_REJECTED */
 		{SMALL | REQUIRED | FIRST},								  /* NEED_LAYOUT */
 	};
-	struct reader r = {m->rx, m->rx + length, 0, 0};
+	struct reader r;
+	r.at = m->rx;
+	r.end = m->rx + length;
+	r.big = 0;
 	uint32_t fault = 4200, what, bit;
 	elements(&r);
 	fields(m, &r, kinds[3]);
@@ -1009,7 +1015,7 @@ static bool response(struct mooring *m)
 	} while (c != ' ' && c != ':');
 	while (*line == ' ')
 		line++;
-	for (const uint8_t *digit = line; *digit >= '0' && *digit <= '9' && number < DAY_MS / 1000;)
+	for (const uint8_t *digit = line; *digit >= '0' && *digit <= '9' && number < 65536;)
 		number = 10 * number + *digit++ - '0';
 	if (name == HTTP_1_1)
 		m->told.is.first = number;
