@@ -118,7 +118,9 @@ static inline struct mooring_value mooring_float(float number)
 }
 static inline struct mooring_value mooring_bool(bool is)
 {
-	struct mooring_value v = {is ? 0xc3 : 0xc2, {0}};
+	struct mooring_value v = {0xc2, {0}};
+	if (is)
+		v.type = 0xc3;
 	return v;
 }
 static inline struct mooring_value mooring_text(const char *text)

@@ -57,11 +57,11 @@ func TestLinked(t *testing.T) {
 	t.Parallel()
 	needs(t, "arm-none-eabi-gcc", "gcc-arm-none-eabi libnewlib-arm-none-eabi")
 	table := &strings.Builder{}
-	fmt.Fprintf(table, "%-14s %-28s %7s %7s %7s\n", "", "", "client", "libgcc", "string.h")
+	fmt.Fprintf(table, "%-14s %-24s %7s %7s %7s\n", "", "", "client", "libgcc", "string.h")
 	for _, processor := range []string{"cortex-m0plus", "cortex-m4"} {
 		for _, build := range builds {
 			bytes := linked(t, processor, build.flags)
-			fmt.Fprintf(table, "%-14s %-28s %7d %7d %7d\n", processor, build.what, bytes["mooring.c.o"], bytes["libgcc.a"], bytes["libc_nano.a"])
+			fmt.Fprintf(table, "%-14s %-24s %7d %7d %7d\n", processor, build.what, bytes["mooring.c.o"], bytes["libgcc.a"], bytes["libc_nano.a"])
 			require.Greater(t, bytes["mooring.c.o"], 4000, "the map was not understood: %v", bytes)
 			require.Positive(t, bytes["libc_nano.a"], "the map was not understood: %v", bytes)
 			require.LessOrEqual(t, bytes["mooring.c.o"], build.linked, "%s, %s: bytes of the client in a device", processor, build.what)
