@@ -15,7 +15,8 @@ import (
 // Reader reads what was stored, for tools that check it. Its memory does not
 // grow with what it reads. It needs no rights beyond those of mooring_reader.
 type Reader struct {
-	pool *pgxpool.Pool
+	pool    *pgxpool.Pool
+	sockets *sockets
 }
 
 // Sample is one stored row.
@@ -48,7 +49,8 @@ func OpenReader(ctx context.Context, url string) (*Reader, error) {
 
 // OpenReaders is OpenReader for that many readers at once.
 func OpenReaders(ctx context.Context, url string, connections int) (*Reader, error) {
-	pool, err := newPool(ctx, url, readerApplication, new(sockets), int32(connections))
+	open := new(sockets)
+	pool, err := newPool(ctx, url, readerApplication, open, int32(connections))
 	if err != nil {
 		return nil, err
 	}
@@ -56,11 +58,16 @@ func OpenReaders(ctx context.Context, url string, connections int) (*Reader, err
 		pool.Close()
 		return nil, fmt.Errorf("storage: reach the database: %w", err)
 	}
-	return &Reader{pool: pool}, nil
+	return &Reader{pool: pool, sockets: open}, nil
 }
 
-// Close closes the connections.
-func (r *Reader) Close() { r.pool.Close() }
+// Close closes the connections. It does not wait for a database that does not
+// answer: after a second it cuts them.
+func (r *Reader) Close() {
+	timer := time.AfterFunc(time.Second, r.sockets.cutAll)
+	defer timer.Stop()
+	r.pool.Close()
+}
 
 type storedLayout struct {
 	name     string
