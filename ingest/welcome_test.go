@@ -103,6 +103,7 @@ func TestWelcomeWaitsForSlowRowsUntilATickOnly(t *testing.T) {
 		begun := time.Now()
 		w.send(bytes.Clone(d.encoder.Layout(twoNumbers())), d.frame(0, 3))
 		require.Equal(t, []wire.FrameType{wire.FrameWelcome}, w.frames())
+		require.Positive(t, time.Since(begun), "it waited for the ACK")
 		require.LessOrEqual(t, time.Since(begun), 300*time.Millisecond)
 		p.store.gate <- struct{}{}
 		require.Equal(t, []wire.FrameType{wire.FrameAck}, w.frames())
