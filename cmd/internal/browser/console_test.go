@@ -124,6 +124,12 @@ func TestConsole(t *testing.T) {
 	again.picture("login-phone-light")
 	again.run(chromedp.SendKeys(chromedp.CSS("#token"), s.token+kb.Enter))
 	again.says("Overview")
+
+	// Who logs out of a server that is away is told that the session goes on.
+	again.until(`document.body.dataset.state === "live"`)
+	s.stop()
+	again.click("#logout")
+	again.says("You are still logged in")
 }
 
 // TestLooks shows every view on a phone and in the dark.

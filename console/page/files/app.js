@@ -95,8 +95,13 @@ function out(words) {
 onLoggedOut(() => { if (session.user) out("Your session has ended. Log in again."); });
 
 $("logout").addEventListener("click", async () => {
-  try { await post("/logout"); } catch { /* the cookie ends by itself */ }
-  out();
+  let words;
+  try {
+    await post("/logout");
+  } catch (error) { // only the server can take its cookie back
+    if (error.status !== 401) words = `You are still logged in, since ${error.message}. Reload the page and log out again; by itself the session ends within 12 hours.`;
+  }
+  out(words);
 });
 // The page's own link to its beginning must not become a route.
 $("skip").addEventListener("click", (event) => {
