@@ -81,7 +81,7 @@ static uint32_t body_of(const uint8_t *record) { return (uint32_t)(record[1] << 
 static uint64_t time_of(const uint8_t *record) { return get_be(record + 3, 6); }
 
 /* rows_of is how many sequence numbers a record stands for. */
-static uint32_t rows_of(const uint8_t *record)
+OUT_OF_LINE static uint32_t rows_of(const uint8_t *record)
 {
 	if (form_of(record) == GAP)
 		return (uint32_t)get_be(record + 5, 4);
@@ -112,7 +112,7 @@ static bool forget(struct mooring *m, uint32_t rows, bool settled)
 	}
 	m->waiting -= gone;
 	m->head_seq += gone;
-	m->sent = m->sent > gone ? m->sent - gone : 0;
+	m->sent -= m->sent > gone ? gone : m->sent;
 	if (m->waiting == 0)
 		m->head = m->tail = m->ring;
 	if (m->sent == 0)
@@ -162,8 +162,11 @@ static uint8_t *reserve(struct mooring *m, uint32_t length, uint32_t rows)
 			m->lost += rows;
 			return NULL;
 		}
-		/* A sixteenth goes at once, so that not every row moves all the others. */
-		forget(m, rows_of(m->head) + m->waiting / 16, false);
+		/* A sixteenth of the bytes goes at once, so that not every row moves all the
+		 * others. If nothing is left, the head is at the start. */
+		do
+			drop_oldest(m);
+		while ((uint32_t)(m->head - m->ring) - 1 < (uint32_t)(m->ring_end - m->ring) / 16);
 	}
 	if (gap > 0) {
 		uint8_t *to = m->tail;
@@ -589,8 +592,15 @@ static void acked(struct mooring *m, struct reader *r)
 {
 	static const uint8_t kinds[] = {BIG | REQUIRED | FIRST, DAY | REQUIRED | FIRST, DAY | STAYS | SECOND, SMALL | REQUIRED | THIRD, 0};
 	uint32_t settled = place(m, r); /* no ACK covers what was not sent */
-	settled += settled == NONE;
+	uint32_t next = (uint32_t)r->big;
+	if (settled != NONE)
+		next = (uint32_t)m->head_seq + settled;
+	settled += settled == NONE; /* it made room: what was dropped may still be on its way */
 	uint32_t hold = settled, why = 0, flights = 0;
+	for (uint32_t i = 0; i < m->link.flights; i++)
+		if ((int32_t)(m->flight[i] - next) > 0)
+			m->flight[flights++] = m->flight[i];
+	m->link.flights = (uint8_t)flights;
 	m->rejected += m->told.is.first;
 	if (r->left > 0 && *r->at != 0xc0)
 		for (elements(r); r->left > 0;) {
@@ -608,10 +618,6 @@ static void acked(struct mooring *m, struct reader *r)
 				m->config->refused(m->config->context, r->big, n, (int)channel, (uint8_t)code);
 			}
 		}
-	for (uint32_t i = 0; i < m->link.flights; i++)
-		if ((int32_t)(m->flight[i] - (uint32_t)m->head_seq - settled) > 0)
-			m->flight[flights++] = m->flight[i];
-	m->link.flights = (uint8_t)flights;
 	if (why != 0) {
 		uint32_t held = (uint32_t)m->head_seq + hold;
 		if (m->hold != held)
@@ -705,6 +711,13 @@ static bool frame(struct mooring *m, uint32_t length)
 		fields(m, &r, kinds[what]);
 		bit = m->told.is.first;
 	}
+	/* Also if the rest was bad: these stay over connections. */
+	if (m->told.is.heartbeat < 5)
+		m->told.is.heartbeat = 5;
+	if (m->told.is.max_frame < 256)
+		m->told.is.max_frame = 256;
+	if (m->told.is.spread == 0)
+		m->told.is.spread = 1;
 	if (r.at == NULL)
 		goto bad;
 	bit = 1u << (bit & 31);
@@ -737,12 +750,6 @@ static bool frame(struct mooring *m, uint32_t length)
 		m->link.declared &= (uint16_t)~bit;
 		break;
 	}
-	if (m->told.is.heartbeat < 5)
-		m->told.is.heartbeat = 5;
-	if (m->told.is.max_frame < 256)
-		m->told.is.max_frame = 256;
-	if (m->told.is.spread == 0)
-		m->told.is.spread = 1;
 	if (r.at == NULL && m->state == CONNECTED) {
 bad:
 		leave(m, fault, 4001); /* the server's fault: class R */
@@ -1159,9 +1166,10 @@ static bool data(struct mooring *m)
 			return true;
 		}
 	}
-	/* No frame can hold it, or nobody wants it: the oldest can be given up. What
-	 * the server takes is known from WELCOME on. */
-	if (m->welcomed && sent == 0) {
+	/* No frame can hold it, or nobody wants it: the oldest can be given up, if nothing
+	 * is on its way; it may be a gap before it. What the server takes is known from
+	 * WELCOME on. */
+	if (m->welcomed && m->link.flights == 0) {
 		drop_oldest(m);
 		m->wait = 0;
 	}

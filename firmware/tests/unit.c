@@ -219,6 +219,92 @@ static void test_full(void)
 	assert(!mooring_append(&t.m, 9, MOORING_NOW, NULL)); /* no such layout */
 }
 
+/* A frame that is bad behind its first fields does not leave limits below what there
+ * is: they stay over connections. */
+static void test_bad_limits(void)
+{
+	static const struct { uint8_t bytes[10]; size_t length; } is[] = {
+		{{0x82, 7, 0x95, 19, 4, 0xc0, 1, 0xa1, 'x'}, 9}, /* a max_frame of 1, and a window that is none */
+		{{0x82, 6, 0x94, 19, 4, 0, 0xa1, 'x'}, 8},	 /* a heartbeat of 0, and a max_frame that is none */
+	};
+	for (size_t i = 0; i < sizeof is / sizeof is[0]; i++) {
+		begin_test(1024);
+		row(1);
+		settle();
+		feed(is[i].bytes, is[i].length);
+		settle();
+		assert(t.m.state == IDLE && t.close_code == 4200);
+		assert(t.m.told.is.max_frame >= 256 && t.m.told.is.heartbeat >= 5);
+		mooring_start(&t.m);
+		settle();
+		assert(t.m.state == CONNECTED && t.hellos == 2 && t.row_count == 1);
+	}
+}
+
+/* What makes room is counted in bytes: a gap takes hardly any and stands for many rows. */
+static void test_room_before_a_gap(void)
+{
+	begin_test(2048);
+	config.drop_oldest = true;
+	t.open_result = 0;
+	mooring_set_time(&t.m, T0);
+	for (int i = 0; i < 60; i++)
+		assert(row(i));
+	t.m.gap = 60000;
+	for (int i = 0; t.m.lost == 0; i++)
+		assert(row(i));
+	assert(t.m.lost <= 15); /* a sixteenth, of rows of at least 11 bytes, and what was needed */
+}
+
+/* A gap before a row that nobody wants is not in the way of giving that up. */
+static void test_unwanted_behind_a_gap(void)
+{
+	begin_test(300);
+	t.open_result = 0;
+	mooring_set_time(&t.m, T0);
+	int taken = 0;
+	while (row(taken))
+		taken++;
+	t.open_result = 1;
+	settle();
+	ack((uint64_t)taken, 16);
+	FRAME(0x95, 19, 5, 1, 1, 9); /* layout 1 is refused */
+	settle();
+	assert(mooring_waiting(&t.m) == 0 && t.m.gap == 1 && t.m.lost == 1 && t.row_count == (unsigned)taken);
+	struct mooring_value one = mooring_int(1);
+	mooring_append(&t.m, 1, MOORING_NOW, &one);
+	row(1000);
+	row(1001);
+	settle();
+	assert(t.m.lost == 2 && t.row_count == (unsigned)taken + 2);
+	assert(t.rows[t.row_count - 2][0] == taken + 2 && t.rows[t.row_count - 1][2] == 1001);
+}
+
+/* Frames whose rows made room are on their way until they are acknowledged. */
+static void test_window_of_what_made_room(void)
+{
+	begin_test(600);
+	config.drop_oldest = true;
+	mooring_set_time(&t.m, T0);
+	row(0);
+	settle();
+	ack(1, 4);
+	for (int i = 1; i < 5; i++) {
+		settle();
+		row(i);
+	}
+	settle();
+	assert(t.datas == 5 && t.m.link.flights == 4);
+	for (int i = 0; i < 200; i++) { /* each a frame */
+		struct mooring_value values[] = {mooring_int(i), mooring_bool(true)};
+		assert(mooring_append(&t.m, (uint8_t)(i & 1), MOORING_NOW, values));
+	}
+	assert(t.m.head_seq > 5);
+	ack(2, 4);
+	settle();
+	assert(t.datas == 6 && t.m.link.flights == 4);
+}
+
 static void test_blocks(void)
 {
 	begin_test(2048);
@@ -899,6 +985,10 @@ int main(void)
 	test_window();
 	test_reconnect();
 	test_full();
+	test_bad_limits();
+	test_room_before_a_gap();
+	test_unwanted_behind_a_gap();
+	test_window_of_what_made_room();
 	test_blocks();
 	test_fragments_and_pings();
 	test_faults_of_the_server();
