@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // bringUp takes over a running Postgres, if it runs as it should, or starts one
@@ -25,6 +27,12 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 		}
 	}
 	err = c.provision(ctx, c.state)
+	if taken && err != nil && endsSoon(ctx, c.current.Load(), err) {
+		if err := c.startAnew(ctx); err != nil {
+			return err
+		}
+		err = c.provision(ctx, c.state)
+	}
 	if errors.Is(err, errPassword) {
 		c.logger.Warn("the database does not know the passwords in the state file, which is new or another cluster's; setting them", "file", c.paths.state)
 		if err := c.endRun(ctx, c.current.Load()); err != nil {
@@ -42,6 +50,22 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 		return &StartError{Step: "set up the database", Err: err, LogPath: c.paths.log}
 	}
 	return nil
+}
+
+// endsSoon tells whether a Postgres that was taken over was about to end, by a signal
+// of a moment before, say, and so broke the connection: then it waits for its end.
+func endsSoon(ctx context.Context, p *postmaster, err error) bool {
+	if _, answered := errors.AsType[*pgconn.PgError](err); answered {
+		return false
+	}
+	limited, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	select {
+	case <-p.watched:
+		return true
+	case <-limited.Done():
+		return false
+	}
 }
 
 // takeOver adopts the Postgres that a killed server left behind. It is stopped
