@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // bringUp takes over a running Postgres, if it runs as it should, or starts one
@@ -55,8 +53,8 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 // endsSoon tells whether a Postgres that was taken over was about to end, by a signal
 // of a moment before, say, and so broke the connection: then it waits for its end.
 func endsSoon(ctx context.Context, p *postmaster, err error) bool {
-	if _, answered := errors.AsType[*pgconn.PgError](err); answered {
-		return false
+	if errors.Is(err, errPassword) {
+		return false // that is what it has to say
 	}
 	limited, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

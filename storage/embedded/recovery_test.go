@@ -3,8 +3,11 @@
 package embedded
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -72,6 +75,20 @@ func TestBothServerAndPostgresKilled(t *testing.T) {
 	cluster := start(t, config)
 	require.Equal(t, former.Info.URL, cluster.URL())
 	require.Equal(t, "42", ask(t, cluster.URL(), "SELECT n::text FROM kept"))
+}
+
+// A Postgres that breaks a connection while it is taken over is waited for if it ends,
+// and one that says what is wrong is not.
+func TestEndsSoon(t *testing.T) {
+	t.Parallel()
+	p := &postmaster{watched: make(chan struct{})}
+	require.False(t, endsSoon(t.Context(), p, fmt.Errorf("%w: told so", errPassword)))
+	ended, end := context.WithCancel(t.Context())
+	end()
+	require.False(t, endsSoon(ended, p, io.ErrUnexpectedEOF), "it goes on")
+	close(p.watched)
+	require.True(t, endsSoon(t.Context(), p, io.ErrUnexpectedEOF))
+	require.False(t, endsSoon(t.Context(), p, fmt.Errorf("%w: told so", errPassword)))
 }
 
 func TestStalePIDFile(t *testing.T) {
