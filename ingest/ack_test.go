@@ -137,6 +137,33 @@ func TestAckIsOneForAllThatGathered(t *testing.T) {
 	require.LessOrEqual(t, acks, 3, "the first frames, the rest, and one that may fall between")
 }
 
+// What a device has been told, the totals show: an ACK waits for its batch to be
+// counted.
+func TestAckIsCountedBefore(t *testing.T) {
+	t.Parallel()
+	store := newFakeStore()
+	store.gate = make(chan struct{})
+	sv := serve(t, quick(), store)
+	d := sv.join(t, 1)
+	d.data(0, 7)
+	shard := d.shardOf(sv, 1)
+	eventually(t, func() bool {
+		shard.mu.Lock()
+		defer shard.mu.Unlock()
+		return shard.busy
+	}, "the batch is being written")
+	func() {
+		shard.mu.Lock() // nothing can be counted
+		defer shard.mu.Unlock()
+		store.gate <- struct{}{}
+		d.silent(50 * time.Millisecond)
+	}()
+	d.ackUpTo(7)
+	stats := sv.gateway.Stats()
+	require.Equal(t, uint64(7), stats.RowsCommitted)
+	require.Zero(t, stats.RowsWaiting)
+}
+
 func (d *device) shardOf(sv *server, id int) *shard {
 	return sv.gateway.shards[id%len(sv.gateway.shards)]
 }

@@ -4,30 +4,14 @@ import "mooring/wire"
 
 // settle tells every session of a batch how far it got, now that every row of
 // it is committed, a duplicate, or refused for good. This is the only way to an
-// acknowledgement.
+// acknowledgement; what a device has been told, the totals have counted.
 func (sh *shard) settle(b *batch, outcome Outcome) {
-	refused := refusedBySession(b, outcome.Rejected)
-	var committed, duplicates, poisoned uint64
+	sh.count(b, outcome)
 	var told *session // the first of those that are to be told
 	waiting := 0
-	// From the last note back: of a device's two sessions the newer one has the
-	// retransmissions.
-	for i := len(b.notes) - 1; i >= 0; i-- {
+	for i := range b.notes {
 		n := &b.notes[i]
-		var twice int
-		if outcome.Duplicates != nil {
-			device := n.session.device.ID
-			twice = min(outcome.Duplicates[device], n.rows)
-			outcome.Duplicates[device] -= twice
-		}
-		rows := refused[n.session]
-		n.rejected += uint64(len(rows))
-		n.rejects = wire.AppendRejects(n.rejects, rows)
-		stored := max(n.rows-twice-len(rows), 0)
-		committed += uint64(stored)
-		duplicates += uint64(twice)
-		poisoned += uint64(len(rows))
-		if n.session.settle(n, uint64(stored), uint64(twice), uint64(len(rows))) {
+		if n.session.settle(n) {
 			n.session.nextTold, told = told, n.session
 			if waiting++; waiting == manyLetters {
 				go deliver(told)
@@ -38,9 +22,33 @@ func (sh *shard) settle(b *batch, outcome Outcome) {
 	if told != nil {
 		go deliver(told)
 	}
+}
+
+// count writes into a batch's notes, and into the totals, what became of its rows.
+func (sh *shard) count(b *batch, outcome Outcome) {
+	refused := refusedBySession(b, outcome.Rejected)
+	var stored, twice, poisoned uint64
+	// From the last note back: of a device's two sessions the newer one has the
+	// retransmissions.
+	for i := len(b.notes) - 1; i >= 0; i-- {
+		n := &b.notes[i]
+		if outcome.Duplicates != nil {
+			device := n.session.device.ID
+			n.twice = min(outcome.Duplicates[device], n.rows)
+			outcome.Duplicates[device] -= n.twice
+		}
+		rows := refused[n.session]
+		n.refused = len(rows)
+		n.rejected += uint64(len(rows))
+		n.rejects = wire.AppendRejects(n.rejects, rows)
+		n.stored = max(n.rows-n.twice-n.refused, 0)
+		stored += uint64(n.stored)
+		twice += uint64(n.twice)
+		poisoned += uint64(n.refused)
+	}
 	sh.mu.Lock()
-	sh.counts.committed += committed
-	sh.counts.duplicate += duplicates
+	sh.counts.committed += stored
+	sh.counts.duplicate += twice
 	sh.counts.poisoned += poisoned
 	sh.counts.waiting -= uint64(b.count)
 	sh.mu.Unlock()
@@ -69,13 +77,13 @@ func refusedBySession(b *batch, rejected []RejectedRow) map[*session][]wire.Reje
 // settle takes over what a committed batch says of the session. It never blocks.
 // What is to be told the device is in the outbox then; told: and it is the
 // caller's to deliver.
-func (s *session) settle(n *note, stored, twice, refused uint64) (told bool) {
+func (s *session) settle(n *note) (told bool) {
 	s.mu.Lock()
 	done := &s.settled
 	done.frames, done.next, done.hasNext = n.frames, n.next, true
-	done.committed += stored
-	done.duplicate += twice
-	done.poisoned += refused
+	done.committed += uint64(n.stored)
+	done.duplicate += uint64(n.twice)
+	done.poisoned += uint64(n.refused)
 	done.tally = n.tally
 	if !s.closing {
 		box := &s.outbox

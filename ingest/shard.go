@@ -74,6 +74,9 @@ type note struct {
 	tally    tally  // totals
 	rejected uint64 // of this batch
 	rejects  []wire.Reject
+	stored   int  // of rows, once the batch is committed; so the next two
+	twice    int  // stored before
+	refused  int  // by the store, for good
 	resent   bool // its device is among the batch's resent
 }
 
