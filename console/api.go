@@ -63,6 +63,7 @@ type API struct {
 	streams chan struct{} // one token an answer under way
 	limits  *limits
 	figures figures
+	now     func() time.Time // time.Now; a test's, which stands still
 }
 
 // maxBody bounds what a request may bring, in bytes.
@@ -91,7 +92,7 @@ func New(cfg Config) (*API, error) {
 	if cfg.Secure == nil {
 		cfg.Secure = func(r *http.Request) bool { return r.TLS != nil }
 	}
-	a := &API{cfg: cfg, streams: make(chan struct{}, cfg.Streams), limits: newLimits()}
+	a := &API{cfg: cfg, streams: make(chan struct{}, cfg.Streams), limits: newLimits(), now: time.Now}
 	a.figures.points = []figurePoint{{at: time.Now()}}
 
 	mux := http.NewServeMux()

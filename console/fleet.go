@@ -80,7 +80,7 @@ func (f *figures) add(now time.Time, gauges Gauges, fleet *Fleet) {
 func (a *API) fleet(ctx context.Context) (Fleet, error) {
 	a.figures.mu.Lock()
 	defer a.figures.mu.Unlock()
-	now := time.Now()
+	now := a.now()
 	if last := a.figures.last; now.Sub(last.Time) < fleetEvery {
 		return last, nil
 	}

@@ -36,6 +36,8 @@ func TestFleet(t *testing.T) {
 	s := newStage(t)
 	_, err := s.admin.AddMany(t.Context(), devices.NewDevices{Prefix: "pump-", Count: 3})
 	require.NoError(t, err)
+	now := time.Now()
+	s.api.now = func() time.Time { return now }
 	fleet := get[Fleet](s, "/fleet")
 	require.Equal(t, 3, fleet.Devices)
 	require.Zero(t, fleet.Online)
@@ -51,8 +53,10 @@ func TestSparklines(t *testing.T) {
 		_, _, err := s.admin.Add(t.Context(), devices.NewDevice{Name: name})
 		require.NoError(t, err)
 	}
-	s.write("valve", time.Now().Add(-10*time.Minute), 300)
-	s.write("pump", time.Now().Add(-3*time.Hour), 1)
+	now := time.Now()
+	s.api.now = func() time.Time { return now } // not later, by as long as it takes to write
+	s.write("valve", now.Add(-10*time.Minute), 300)
+	s.write("pump", now.Add(-3*time.Hour), 1)
 	lines := get[[]Sparklines](s, "/sparklines?device=valve&device=pump&device=silent&device=none&points=10&stretch=10m")
 	require.Len(t, lines, 2, "only those that have a layout")
 	require.Equal(t, "pump", lines[0].Device)

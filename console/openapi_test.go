@@ -312,7 +312,7 @@ func (s *stage) live(device string) {
 	require.Eventually(s, func() bool {
 		shown, err := s.admin.Show(s.Context(), device)
 		return err == nil && !shown.Online
-	}, 30*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	open(now.Add(-20 * time.Minute))
 	s.write(device, now.Add(-10*time.Minute), 60)
 	store, err := storage.Open(s.Context(), storage.Config{URL: s.dbURL})

@@ -55,7 +55,7 @@ func (a *API) addSparklines() {
 	sparklines := operation(http.MethodGet, "/sparklines", "list-sparklines", "readings", "Read the last readings of many devices, thinned out", devices.RoleViewer)
 	sparklines.Description += " One reading a step, which costs one look-up each, however many there are: for a glance, not for sums."
 	huma.Register(a.huma, sparklines, func(ctx context.Context, input *sparklinesInput) (*output, error) {
-		now := time.Now()
+		now := a.now()
 		found, err := a.cfg.Reader.Sparklines(ctx, storage.SparklineQuery{
 			Devices: input.Devices, From: now.Add(-input.stretch), Until: now, Points: input.Points, Channels: input.Channels,
 		})

@@ -58,6 +58,7 @@ type Hub struct {
 	awakeFor     context.Context    // of h.mu: ends when nobody watches any more
 	sleep        context.CancelFunc // ends it
 
+	patience time.Duration // of Stop
 	stopping chan struct{}
 	stop     context.CancelFunc
 	life     context.Context
@@ -80,7 +81,7 @@ func New(cfg Config) (*Hub, error) {
 		viewers: make(map[*viewer]struct{}), ofUser: make(map[int32]int),
 		loading: make(chan struct{}, 1), ask: make(chan struct{}, 1),
 		wake: make(chan struct{}, 1), wakeAsk: make(chan struct{}, 1), wakeCommands: make(chan struct{}, 1), wakePresence: make(chan struct{}, 1),
-		stopping: make(chan struct{}),
+		patience: 2 * time.Second, stopping: make(chan struct{}),
 	}
 	if h.metrics, err = newMetrics(cfg.Registerer, h); err != nil {
 		return nil, fmt.Errorf("live: register metrics: %w", err)
@@ -114,7 +115,7 @@ func (h *Hub) Stop(ctx context.Context) error {
 		h.watching.Wait()
 		close(gone)
 	}()
-	patience := time.NewTimer(2 * time.Second)
+	patience := time.NewTimer(h.patience)
 	defer patience.Stop()
 	select {
 	case <-gone:

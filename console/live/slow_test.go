@@ -1,6 +1,7 @@
 package live
 
 import (
+	"errors"
 	"runtime"
 	"testing"
 	"time"
@@ -31,6 +32,8 @@ func TestViewersThatStandStill(t *testing.T) {
 	for range frozen {
 		s.dial(quick)
 	}
+	open := func() int { s.hub.mu.RLock(); defer s.hub.mu.RUnlock(); return s.hub.open }
+	require.Eventually(t, func() bool { return open() == frozen+1 }, time.Minute, time.Millisecond)
 	// Their sockets are full when nothing more is written to them.
 	at, stuck, wrote := int64(1), 0, -1.0
 	for stuck < 5 {
@@ -51,10 +54,7 @@ func TestViewersThatStandStill(t *testing.T) {
 	each := (int64(memory()) - int64(before)) / frozen
 	t.Logf("%d bytes a viewer that stands still, with %d devices", each, watched)
 	require.Less(t, each, int64(bound))
-	s.hub.mu.RLock()
-	open := s.hub.open
-	s.hub.mu.RUnlock()
-	require.Equal(t, frozen+1, open)
+	require.Equal(t, frozen+1, open())
 	s.hub.mu.Lock()   // nobody holds the table while it waits for a socket
 	s.hub.mu.Unlock() //nolint:staticcheck // that it can be had is all
 }
@@ -64,7 +64,11 @@ func TestSlowIsClosed(t *testing.T) {
 	t.Parallel()
 	const watched = 300
 	s := newStage(t, watched, func(cfg *Config) { cfg.Timeout = 200 * time.Millisecond })
-	s.dial(quick + "&events=readings")
+	const query = quick + "&events=readings"
+	s.dial(query)
+	for errors.Is(<-s.served, errGone) { // held still for so long, the server did not come to answer
+		s.dial(query)
+	}
 	require.Eventually(t, func() bool {
 		at := time.Now().UnixMilli()
 		for i := range watched {

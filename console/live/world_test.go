@@ -206,6 +206,7 @@ type stage struct {
 	registry *prometheus.Registry
 	hub      *Hub
 	server   *httptest.Server
+	served   chan error // what became of a request, if somebody wants to know; capacity 1
 }
 
 func newStage(t *testing.T, count int, change func(*Config)) *stage {
@@ -223,10 +224,15 @@ func newStage(t *testing.T, count int, change func(*Config)) *stage {
 	hub, err := New(cfg)
 	require.NoError(t, err)
 	hub.Start()
-	s := &stage{T: t, world: w, registry: registry, hub: hub}
+	s := &stage{T: t, world: w, registry: registry, hub: hub, served: make(chan error, 1)}
 	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var refusal *RefusalError
-		if err := hub.Serve(w, r, Person{User: user(r)}); err != nil {
+		err := hub.Serve(w, r, Person{User: user(r)})
+		select {
+		case s.served <- err:
+		default:
+		}
+		if err != nil && !errors.Is(err, errGone) {
 			require.ErrorAs(t, err, &refusal)
 			http.Error(w, refusal.Detail, refusal.Status)
 		}

@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long the client waits for an answer.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // The opcodes of RFC 6455 §5.2.
 const (

@@ -49,7 +49,8 @@ func (*everybody) RecordRejects(int32, []wire.Reject, *wire.Layout, []byte) {}
 func serve(t *testing.T) (addr string) {
 	t.Helper()
 	all := &everybody{}
-	gateway, err := ingest.New(ingest.Config{MaxFrame: 64 << 10, DrainGrace: time.Millisecond}, all, all, all)
+	// A client that is held still between two frames finds the server waiting for it.
+	gateway, err := ingest.New(ingest.Config{MaxFrame: 64 << 10, DrainGrace: time.Millisecond, CloseTimeout: time.Minute}, all, all, all)
 	require.NoError(t, err)
 	require.NoError(t, gateway.Start(t.Context()))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
