@@ -2,8 +2,8 @@ package conform
 
 import (
 	"slices"
-	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -42,6 +42,7 @@ var breakages = []struct{ quirk, scenario, rule string }{
 	{"LAYOUT once and for all", "two faults", ruleLayoutFirst},
 	{"times anew", "reconnects", ruleSameRow},
 	{"a clock of 1970", "command", ruleTimes},
+	{"a clock of 1944", "command", ruleTimes},
 	{"frames of any size", "large frames", ruleMaxFrame},
 	{"ignores PARAMS", "large frames", ruleMaxFrame},
 	{"no RESULT", "command", ruleCommand},
@@ -91,47 +92,51 @@ var breakages = []struct{ quirk, scenario, rule string }{
 	{"gives up after one fault", "two faults", rulePoison},
 }
 
-// TestBreakages sees that the right rule flags each of these devices. They spend
-// their time waiting, so all run at once.
+// run plays scenarios with devices that have a quirk, on a network and by a clock of
+// their own: what they are judged by are times, and no machine's are to be in them.
+func run(t *testing.T, quirk string, cfg Config) (report Report) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		network := &memory{}
+		cfg.Start, cfg.listen = quirky(quirk, network), network.listen
+		var err error
+		report, err = Run(t.Context(), cfg)
+		require.NoError(t, err)
+	})
+	return report
+}
+
+// TestBreakages sees that the right rule flags each of these devices. TestClients has
+// the scenarios on a real network.
 func TestBreakages(t *testing.T) {
 	t.Parallel()
-	type run struct{ quirk, scenario string }
-	reports, begun := map[run]Report{}, map[run]bool{}
-	var mu sync.Mutex
-	var players sync.WaitGroup
-	for _, of := range breakages {
-		which := run{of.quirk, of.scenario}
-		if begun[which] {
-			continue
-		}
-		begun[which] = true
-		players.Go(func() {
-			report, err := Run(t.Context(), Config{Start: quirky(of.quirk), Scenarios: []string{of.scenario}})
-			assert.NoError(t, err)
-			mu.Lock()
-			reports[which] = report
-			mu.Unlock()
-		})
-	}
-	players.Wait()
+	rulesOf := map[[2]string][]string{}
 	var covered []string
 	for _, of := range breakages {
-		report := reports[run{of.quirk, of.scenario}]
-		finding := report.Finding(of.rule)
-		assert.Contains(t, []State{Broken, Departs}, finding.State, "%s: %s: %s", of.quirk, of.rule, finding.Detail)
+		which := [2]string{of.quirk, of.scenario}
+		rulesOf[which] = append(rulesOf[which], of.rule)
 		covered = append(covered, of.rule)
 	}
 	for _, rule := range Rules() {
 		assert.True(t, slices.Contains(covered, rule.ID), "no device breaks %s", rule.ID)
+	}
+	for which, broken := range rulesOf {
+		quirk, scenario := which[0], which[1]
+		t.Run(quirk+", "+scenario, func(t *testing.T) {
+			t.Parallel()
+			report := run(t, quirk, Config{Scenarios: []string{scenario}})
+			for _, rule := range broken {
+				finding := report.Finding(rule)
+				assert.Contains(t, []State{Broken, Departs}, finding.State, "%s: %s", rule, finding.Detail)
+			}
+		})
 	}
 }
 
 // TestGoodDevice sees that a device without a quirk keeps every rule.
 func TestGoodDevice(t *testing.T) {
 	t.Parallel()
-	report, err := Run(t.Context(), Config{Start: quirky(""), Parallel: 30})
-	require.NoError(t, err)
-	for _, finding := range report.Findings {
+	for _, finding := range run(t, "", Config{Parallel: 30}).Findings {
 		assert.Equal(t, Kept, finding.State, "%s: %s: %s", finding.Scenario, finding.ID, finding.Detail)
 	}
 }
@@ -140,6 +145,6 @@ func TestCommandNeedsItsPlaces(t *testing.T) {
 	t.Parallel()
 	_, err := Command("device {url}")
 	require.ErrorContains(t, err, "{token}")
-	_, err = Run(t.Context(), Config{Start: quirky(""), Scenarios: []string{"no such"}})
+	_, err = Run(t.Context(), Config{Start: quirky("", &memory{}), Scenarios: []string{"no such"}})
 	require.ErrorContains(t, err, "no such")
 }

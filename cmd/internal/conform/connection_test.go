@@ -151,7 +151,10 @@ func (c *connection) data(now time.Time) {
 		}
 		at := row.at
 		if d.is("a clock of 1970") {
-			at = at.AddDate(-56, 0, 0)
+			at = at.AddDate(1970-at.Year(), 0, 0)
+		}
+		if d.is("a clock of 1944") {
+			at = at.AddDate(1944-at.Year(), 0, 0)
 		}
 		frame.Rows = append(frame.Rows, wire.Row{Time: at.UnixMilli() * 1000, Values: []wire.Value{{Kind: wire.ValueNumber, Number: row.value}}})
 	}

@@ -24,6 +24,7 @@ import (
 // measures every 20 ms; a frame has at most 64 rows.
 type device struct {
 	quirk     string
+	network   *memory
 	at        *url.URL
 	token     string
 	boot      uint32
@@ -44,15 +45,15 @@ type measured struct {
 
 func (d *device) is(quirk string) bool { return d.quirk == quirk }
 
-// quirky is a Start of devices with a quirk; "": none.
-func quirky(quirk string) Start {
+// quirky is a Start of devices with a quirk, on this network; "": none.
+func quirky(quirk string, network *memory) Start {
 	return func(ctx context.Context, at Target) (Program, error) {
 		target, err := url.Parse(at.URL)
 		if err != nil {
 			return nil, err
 		}
 		ctx, cancel := context.WithCancel(ctx)
-		d := &device{quirk: quirk, at: target, authority: at.Authority, token: at.Token, boot: rand.Uint32() | 1, spread: 5 * time.Second}
+		d := &device{quirk: quirk, network: network, at: target, authority: at.Authority, token: at.Token, boot: rand.Uint32() | 1, spread: 5 * time.Second}
 		if d.is("one boot_id for all") {
 			d.boot = 7
 		}
@@ -193,17 +194,23 @@ func pause(ctx context.Context, span time.Duration) {
 
 // dial connects, with TLS if the URL says so.
 func (d *device) dial(ctx context.Context) (net.Conn, error) {
-	if d.at.Scheme != "wss" || d.is("speaks no TLS") {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", d.at.Host)
+	conn, err := d.network.dial(ctx, d.at.Host)
+	if err != nil || d.at.Scheme != "wss" || d.is("speaks no TLS") {
+		return conn, err
 	}
 	known, err := os.ReadFile(d.authority)
 	if err != nil {
+		conn.Close()
 		return nil, err
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(known)
-	config := &tls.Config{RootCAs: roots, InsecureSkipVerify: d.is("takes any certificate")}
-	return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", d.at.Host)
+	secured := tls.Client(conn, &tls.Config{RootCAs: roots, ServerName: d.at.Hostname(), InsecureSkipVerify: d.is("takes any certificate")})
+	if err := secured.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secured, nil
 }
 
 // attempt connects and serves a connection.

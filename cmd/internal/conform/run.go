@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +23,14 @@ type Config struct {
 	// OnScenario is told when a scenario has ended, one call at a time. Defaults
 	// to nothing.
 	OnScenario func(done, all int)
+
+	// listen opens a place for a program to connect to. Defaults to loopback.
+	listen func(context.Context) (net.Listener, error)
+}
+
+// loopback listens where any program on this machine can connect.
+func loopback(ctx context.Context) (net.Listener, error) {
+	return (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 }
 
 const defaultParallel = 12
@@ -48,6 +57,9 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 		cfg.Parallel = defaultParallel
 	}
 	cfg.Parallel = max(cfg.Parallel, backoffPrograms)
+	if cfg.listen == nil {
+		cfg.listen = loopback
+	}
 	chosen, err := choose(cfg.Scenarios)
 	if err != nil {
 		return Report{}, err
@@ -77,7 +89,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 			room <- struct{}{} // all programs of a scenario at once, or none
 		}
 		players.Go(func() {
-			err := play(ctx, of, cfg.Start, trust, found, seen)
+			err := play(ctx, of, cfg, trust, found, seen)
 			for range programs {
 				<-room
 			}
@@ -118,7 +130,7 @@ func choose(names []string) ([]scenario, error) {
 }
 
 // play plays one scenario with as many programs as it takes.
-func play(ctx context.Context, of scenario, start Start, trust *authorities, found *findings, seen *boots) error {
+func play(ctx context.Context, of scenario, cfg Config, trust *authorities, found *findings, seen *boots) error {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	var stages []*stage
@@ -130,7 +142,7 @@ func play(ctx context.Context, of scenario, start Start, trust *authorities, fou
 		}
 	}()
 	for index := range max(of.programs, 1) {
-		s, err := newStage(ctx, of.name, found, seen)
+		s, err := newStage(ctx, of.name, cfg.listen, found, seen)
 		if err != nil {
 			return err
 		}
@@ -139,7 +151,7 @@ func play(ctx context.Context, of scenario, start Start, trust *authorities, fou
 			s.shown = of.certificates[index]
 		}
 		stages = append(stages, s)
-		if err := s.open(start, trust); err != nil {
+		if err := s.open(cfg.Start, trust); err != nil {
 			return err
 		}
 		players.Go(func() { of.play(s) })

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -72,8 +73,8 @@ type refusal struct {
 }
 
 // newStage listens.
-func newStage(ctx context.Context, name string, found *findings, seen *boots) (*stage, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+func newStage(ctx context.Context, name string, listen func(context.Context) (net.Listener, error), found *findings, seen *boots) (*stage, error) {
+	listener, err := listen(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
@@ -252,7 +253,8 @@ func (s *stage) greet(conn net.Conn) {
 	if answer == "" {
 		return
 	}
-	l := &line{stage: s, born: time.Now(), socket: &socket{conn: conn, in: in}, decoder: wire.NewDecoder(wire.Limits{}), layouts: map[uint32]wire.Layout{}}
+	every := wire.Limits{Oldest: math.MinInt64} // what is too old is judged, not left out
+	l := &line{stage: s, born: time.Now(), socket: &socket{conn: conn, in: in}, decoder: wire.NewDecoder(every), layouts: map[uint32]wire.Layout{}}
 	l.socket.mu.Lock() // nobody writes before the answer
 	s.mu.Lock()
 	if s.closed {
