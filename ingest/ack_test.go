@@ -164,6 +164,21 @@ func TestAckIsCountedBefore(t *testing.T) {
 	require.Zero(t, stats.RowsWaiting)
 }
 
+// Nor does what a device has been told is committed count as waiting, although its
+// batch is not put away yet.
+func TestWhatIsAckedWaitsNoMore(t *testing.T) {
+	t.Parallel()
+	sh := looseShard(Config{}, newFakeStore())
+	s := loose(sh, 1)
+	s.frames++
+	require.NoError(t, sh.reserve(t.Context(), s, 10))
+	require.NoError(t, sh.add(t.Context(), &entry{session: s, rows: make([]byte, 10), count: 1, next: 1}, 10))
+	b := sh.take()
+	require.Equal(t, 10, sh.waiting())
+	sh.settle(b, Outcome{})
+	require.Zero(t, sh.waiting())
+}
+
 func (d *device) shardOf(sv *server, id int) *shard {
 	return sv.gateway.shards[id%len(sv.gateway.shards)]
 }

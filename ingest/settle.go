@@ -51,6 +51,7 @@ func (sh *shard) count(b *batch, outcome Outcome) {
 	sh.counts.duplicate += twice
 	sh.counts.poisoned += poisoned
 	sh.counts.waiting -= uint64(b.count)
+	sh.writing = 0
 	sh.mu.Unlock()
 }
 

@@ -34,7 +34,7 @@ type shard struct {
 	gathering  *batch
 	spare      *batch
 	generation uint64 // of the gathering batch
-	writing    int    // bytes with the store
+	writing    int    // bytes with the store, until they are committed
 	busy       bool   // a batch is with the store
 	reserved   int    // bytes promised to sessions that decode
 	waiters    []*waiter
