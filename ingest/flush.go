@@ -30,17 +30,18 @@ func (s *session) flushOn(l *letter, composed bool, sent int) {
 			close(s.flushed)
 			return
 		}
-		patience := g.cfg.WriteTimeout
-		if s.closing {
-			patience = g.cfg.CloseTimeout
-		}
-		// Under the lock, so that shut can shorten it.
-		_ = s.link.SetWriteDeadline(time.Now().Add(patience))
 		s.mu.Unlock()
-
-		if err := s.link.send(l.bytes[sent:]); err != nil {
-			s.failed(err)
-			return
+		if sent == 0 && s.link.raw != nil {
+			// What there is room for goes out however long this thread is held up
+			// before it gets to write: only a device that does not read runs out of
+			// time.
+			sent = s.link.sendNow(l)
+		}
+		if sent < len(l.bytes) {
+			if err := s.sendInTime(l.bytes[sent:]); err != nil {
+				s.failed(err)
+				return
+			}
 		}
 		s.wrote(l)
 		if l.last {
@@ -49,6 +50,20 @@ func (s *session) flushOn(l *letter, composed bool, sent int) {
 		}
 		composed, sent = false, 0
 	}
+}
+
+// sendInTime writes what a device has to make room for, within the time it has for
+// that.
+func (s *session) sendInTime(rest []byte) error {
+	s.mu.Lock()
+	patience := s.gateway.cfg.WriteTimeout
+	if s.closing {
+		patience = s.gateway.cfg.CloseTimeout
+	}
+	// Under the lock, so that shut can shorten it.
+	_ = s.link.SetWriteDeadline(time.Now().Add(patience))
+	s.mu.Unlock()
+	return s.link.send(rest)
 }
 
 // wrote counts what a letter that was sent has told.

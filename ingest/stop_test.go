@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"net/http/httptest"
@@ -145,34 +146,50 @@ func TestStopEndsEarlyWhenAllHaveGone(t *testing.T) {
 // acknowledged, peers that read nothing and registries that hang included.
 func TestStopIsBoundedByItsContext(t *testing.T) {
 	t.Parallel()
-	store := newFakeStore()
-	store.failed.Store(true)
-	sv := serve(t, quick(), store)
-	stuck := sv.join(t, 1)
-	stuck.data(0, 3)
-	sv.registry.mu.Lock()
-	sv.registry.openGate = make(chan struct{})
-	sv.registry.mu.Unlock()
-	opening := sv.connect(t, 2)
-	opening.send(opening.encoder.Hello(wire.Hello{}))
-	eventually(t, func() bool { return sv.gateway.Stats().Frames == 1 }, "the rows are in")
-	stats := sv.gateway.Stats()
-	require.Equal(t, uint64(3), stats.RowsWaiting)
-	require.Zero(t, stats.Unaccounted())
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	began := time.Now()
-	require.ErrorIs(t, sv.gateway.Stop(ctx), context.DeadlineExceeded)
-	require.Less(t, time.Since(began), 3*time.Second)
-	require.Len(t, sv.registry.endings(), 1, "its end is recorded once, although its rows never settle")
-	require.Zero(t, sv.registry.endings()[0].Counts.RowsCommitted)
-	require.Equal(t, SessionCounts{RowsIn: 3, RowsReturned: 3}, sv.registry.endings()[0].Counts)
-	require.True(t, sv.registry.endings()[0].Incomplete, "the store may have taken them")
-	stats = sv.gateway.Stats()
-	require.Zero(t, stats.Connections)
-	require.Equal(t, uint64(3), stats.RowsReturned)
-	require.Zero(t, stats.RowsWaiting)
-	require.Zero(t, stats.Unaccounted())
+	synctest.Test(t, func(t *testing.T) {
+		p := pipe(t, quick())
+		p.store.failed.Store(true)
+		d := newDevice(t, fakeConn{}, nil, nil)
+		stuck := p.connectPlain(t)
+		stuck.send(bytes.Clone(d.encoder.Hello(wire.Hello{})), bytes.Clone(d.encoder.Layout(twoNumbers())), d.frame(0, 3))
+		require.Equal(t, []wire.FrameType{wire.FrameWelcome}, stuck.frames()) // and it reads nothing more
+		p.registry.mu.Lock()
+		p.registry.openGate = make(chan struct{})
+		p.registry.mu.Unlock()
+		opening := p.connect(t, 2)
+		opening.send(opening.encoder.Hello(wire.Hello{}))
+		synctest.Wait()
+		stats := p.gateway.Stats()
+		require.Equal(t, uint64(1), stats.Frames)
+		require.Equal(t, uint64(3), stats.RowsWaiting)
+		require.Zero(t, stats.Unaccounted())
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		require.ErrorIs(t, p.gateway.Stop(ctx), context.DeadlineExceeded)
+		require.Equal(t, 300*time.Millisecond, time.Since(began))
+		require.Len(t, p.registry.endings(), 1, "its end is recorded once, although its rows never settle")
+		require.Zero(t, p.registry.endings()[0].Counts.RowsCommitted)
+		require.Equal(t, SessionCounts{RowsIn: 3, RowsReturned: 3}, p.registry.endings()[0].Counts)
+		require.True(t, p.registry.endings()[0].Incomplete, "the store may have taken them")
+		stats = p.gateway.Stats()
+		require.Zero(t, stats.Connections)
+		require.Equal(t, uint64(3), stats.RowsReturned)
+		require.Zero(t, stats.RowsWaiting)
+		require.Zero(t, stats.Unaccounted())
+	})
+}
+
+// What a socket has room for goes out however late its writer gets to it: only a
+// device that does not read runs out of time.
+func TestFarewellOfAWriterThatIsHeldUp(t *testing.T) {
+	t.Parallel()
+	cfg := quick()
+	cfg.CloseTimeout = time.Nanosecond // over before anything is written
+	sv := serve(t, cfg, newFakeStore())
+	d := sv.join(t, 1)
+	d.raw(masked(0x81, []byte("text")))
+	d.closesWith(wire.CloseText, true)
 }
 
 // Slots lie side by side, cover the spread, and differ in length by rounding only.
