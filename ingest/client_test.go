@@ -302,6 +302,21 @@ func (d *device) ackUpTo(next uint64) wire.Ack {
 	}
 }
 
+// pong reads the server's next message, which must be a Pong, past Pings: the first
+// of those comes at random. It gives the payload.
+func (d *device) pong() []byte {
+	d.t.Helper()
+	for {
+		opcode, payload, err := d.message()
+		require.NoError(d.t, err)
+		if opcode == opPing {
+			continue
+		}
+		require.Equal(d.t, byte(opPong), opcode)
+		return payload
+	}
+}
+
 func (d *device) notice() wire.Notice {
 	d.t.Helper()
 	frame := d.next()

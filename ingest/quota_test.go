@@ -93,13 +93,13 @@ func TestQuotaOverASocket(t *testing.T) {
 	sv := serve(t, cfg, newFakeStore())
 	d := sv.join(t, 1)
 	seq := uint64(0)
-	send := func() {
-		d.data(seq, 100)
-		seq += 100
+	send := func(rows int) {
+		d.data(seq, rows)
+		seq += uint64(rows)
 	}
-	send() // ten seconds' worth
+	send(100) // ten seconds' worth
 	d.ackUpTo(100)
-	send()
+	send(100)
 	notice := d.notice()
 	require.Equal(t, wire.NoticeThrottle, notice.Kind)
 	eventually(t, func() bool { return sv.registry.lastProgress(1).Throttle.Times == 1 }, "on record while it lasts")
@@ -108,12 +108,12 @@ func TestQuotaOverASocket(t *testing.T) {
 	require.Equal(t, notice.ForSeconds, record.ForSeconds)
 	require.WithinDuration(t, time.Now(), record.Last, time.Minute)
 	d.ackUpTo(200)
-	send()
-	d.ackUpTo(300)
-	send()
-	ack := d.ackUpTo(400)
-	require.Equal(t, []wire.Reject{{Seq: 300, N: 100, Channel: wire.WholeRow, Code: wire.CodeQuota}}, ack.Rejects)
-	require.Len(t, sv.store.stored(1), 300)
+	send(1000) // so much that no pause of this test's pays it back
+	d.ackUpTo(1200)
+	send(100)
+	ack := d.ackUpTo(1300)
+	require.Equal(t, []wire.Reject{{Seq: 1200, N: 100, Channel: wire.WholeRow, Code: wire.CodeQuota}}, ack.Rejects)
+	require.Len(t, sv.store.stored(1), 1200)
 
 	// Coming back does not help: the debt is the device's.
 	d.conn.Close()
@@ -121,8 +121,8 @@ func TestQuotaOverASocket(t *testing.T) {
 	eventually(t, func() bool { return len(sv.registry.endings()) == 1 }, "recorded")
 	require.Equal(t, uint64(1), sv.registry.endings()[0].Throttle.Times, "refusals are no further notices")
 	d = sv.join(t, 1)
-	d.data(1000, 100)
-	ack = d.ackUpTo(1100)
+	d.data(2000, 100)
+	ack = d.ackUpTo(2100)
 	require.Equal(t, wire.CodeQuota, ack.Rejects[0].Code)
 }
 
@@ -165,25 +165,28 @@ func TestQuotaIsTheDevicesOverAllItsConnections(t *testing.T) {
 	store := newFakeStore()
 	sv := serve(t, cfg, store)
 	d := sv.join(t, 1)
-	for n := range uint64(3) { // 30 s' worth
-		d.data(n*100, 100)
+	seq := uint64(0)
+	for n, rows := range []int{100, 100, 1000} { // 2 minutes' worth
+		d.data(seq, rows)
 		if n == 1 {
 			require.Equal(t, wire.NoticeThrottle, d.notice().Kind)
 		}
-		d.ackUpTo(n*100 + 100)
+		seq += uint64(rows)
+		d.ackUpTo(seq)
 	}
 	for n := range uint64(3) {
 		next := sv.join(t, 1) // the one before is still open
-		next.data(1000*(n+1), 100)
-		ack := next.ackUpTo(1000*(n+1) + 100)
+		next.data(2000*(n+1), 100)
+		ack := next.ackUpTo(2000*(n+1) + 100)
 		require.NotEmpty(t, ack.Rejects, "connection %d", n)
 		require.Equal(t, wire.CodeQuota, ack.Rejects[0].Code)
 		d.closesWith(wire.CloseReplaced, true)
 		d = next
 	}
-	require.Len(t, store.stored(1), 300)
+	require.Len(t, store.stored(1), 1200)
 	d.conn.Close()
-	eventually(t, func() bool { return len(sv.registry.endings()) == 4 }, "gone")
+	eventually(t, func() bool { return len(sv.registry.endings()) == 4 }, "recorded")
+	eventually(t, func() bool { return sv.gateway.Stats().Connections == 0 }, "and gone, with what is owed")
 	sv.gateway.debtors.mu.Lock()
 	defer sv.gateway.debtors.mu.Unlock()
 	require.Empty(t, sv.gateway.debtors.open)
@@ -195,14 +198,14 @@ func TestQuotaIsTheDevicesOverAllItsConnections(t *testing.T) {
 func TestQuotaCountsFramesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	cfg := quick()
-	cfg.ByteRate = 10
+	cfg.ByteRate = 1
 	sv := serve(t, cfg, newFakeStore())
 	d := sv.join(t, 1)
 	broken := func(seq uint64) []byte { // step is a string
 		frame := []byte{0x96, 3, 0xcd, byte(seq >> 8), byte(seq), 1, 0xc0, 0, 0xd9, 200}
 		return append(frame, make([]byte, 200)...)
 	}
-	d.send(broken(0)) // 20 s' worth
+	d.send(broken(0)) // 3 minutes' worth
 	require.Equal(t, wire.NoticeThrottle, d.notice().Kind)
 	require.Equal(t, wire.CodeMalformed, d.ackUpTo(1).Rejects[0].Code)
 	d.send(broken(1))

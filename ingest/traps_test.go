@@ -51,10 +51,7 @@ func TestTrapPingIsAnsweredWithItsPayload(t *testing.T) {
 	sv := serve(t, quick(), newFakeStore())
 	d := sv.join(t, 1)
 	d.raw(masked(0x89, []byte("over here")))
-	opcode, payload, err := d.message()
-	require.NoError(t, err)
-	require.Equal(t, byte(opPong), opcode)
-	require.Equal(t, "over here", string(payload))
+	require.Equal(t, "over here", string(d.pong()))
 }
 
 // gws's server has no limit on headers; NewServer has.

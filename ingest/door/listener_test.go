@@ -38,9 +38,16 @@ func (g guarded) connect(t *testing.T) (client, server net.Conn) {
 	return client, server
 }
 
-func closed(t *testing.T, client net.Conn) bool {
+// patience is how long tests wait for what must come, on a busy machine too.
+const patience = time.Minute
+
+// aWhile is how long they watch that something does not come.
+const aWhile = 50 * time.Millisecond
+
+// closed tells whether the door closes a client's connection within so long.
+func closed(t *testing.T, client net.Conn, within time.Duration) bool {
 	t.Helper()
-	require.NoError(t, client.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+	require.NoError(t, client.SetReadDeadline(time.Now().Add(within)))
 	_, err := client.Read(make([]byte, 1))
 	var timeout net.Error
 	return err != nil && (!asNetError(err, &timeout) || !timeout.Timeout())
@@ -60,15 +67,15 @@ func TestTheOldestUnfinishedGoes(t *testing.T) {
 	first, _ := g.connect(t)
 	second, secondServer := g.connect(t)
 	third, _ := g.connect(t)
-	require.True(t, closed(t, first))
-	require.False(t, closed(t, second))
+	require.True(t, closed(t, first, patience))
+	require.False(t, closed(t, second, aWhile))
 	require.Equal(t, Evictions{All: 1}, g.Evicted())
 
 	visitOf(secondServer).End() // its first frame is in
 	fourth, _ := g.connect(t)
-	require.False(t, closed(t, second), "finished, and out of danger")
-	require.False(t, closed(t, third))
-	require.False(t, closed(t, fourth))
+	require.False(t, closed(t, second, aWhile), "finished, and out of danger")
+	require.False(t, closed(t, third, aWhile))
+	require.False(t, closed(t, fourth, aWhile))
 	require.Equal(t, 2, g.Visits())
 }
 
@@ -88,8 +95,8 @@ func TestUnfinishedOfOneAddress(t *testing.T) {
 	again, againServer := g.connect(t)
 	read(againServer, "192.0.2.1")
 	require.Equal(t, Evictions{Address: 1}, g.Evicted())
-	require.False(t, closed(t, other))
-	require.False(t, closed(t, again))
+	require.False(t, closed(t, other, aWhile))
+	require.False(t, closed(t, again, aWhile))
 	_, err := server.Read(make([]byte, 1))
 	require.Error(t, err)
 
