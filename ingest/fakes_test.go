@@ -154,8 +154,13 @@ type fakeStore struct {
 	gate   chan struct{} // Write takes one from it before it commits; nil: it does not wait
 	failed atomic.Bool   // Write never succeeds
 	poison map[uint64]bool
+	// healthy is the device whose rows are only counted, 0: none. It sends for as long
+	// as attacks take, and what is kept of it would count as left behind by them.
+	healthy int32
 
 	mu          sync.Mutex
+	seen        uint64 // rows of the healthy device, in order, each once, as it made them
+	strange     []storedRow
 	rows        map[rowKey]storedRow
 	order       []rowKey
 	writes      int
@@ -226,6 +231,10 @@ func (f *fakeStore) Write(ctx context.Context, _ int, rows []byte, count int, re
 		row := decodeStored(rows[:binary.BigEndian.Uint16(rows)])
 		rows = rows[binary.BigEndian.Uint16(rows):]
 		key := rowKey{row.device, row.seq, row.time}
+		if f.healthy != 0 && row.device == f.healthy {
+			f.see(row)
+			continue
+		}
 		if f.poison[row.seq] {
 			outcome.Rejected = append(outcome.Rejected, RejectedRow{Device: row.device, Seq: row.seq, Time: row.time})
 			continue
@@ -244,6 +253,15 @@ func (f *fakeStore) Write(ctx context.Context, _ int, rows []byte, count int, re
 		panic("rows and count do not match")
 	}
 	return outcome, nil
+}
+
+// see counts a row of the healthy device. f.mu is held.
+func (f *fakeStore) see(row storedRow) {
+	if row.seq != f.seen || row.values[0].Number != float64(f.seen) {
+		f.strange = append(f.strange, row)
+		return
+	}
+	f.seen++
 }
 
 func decodeStored(b []byte) storedRow {
