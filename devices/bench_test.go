@@ -34,7 +34,7 @@ func BenchmarkAuthenticateFromMemory(b *testing.B) {
 }
 
 func BenchmarkProgress(b *testing.B) {
-	r := &Registry{metrics: newMetrics(nil), book: newBook()}
+	r := &Registry{metrics: newMetrics(nil), book: newBook(time.Minute)}
 	for id := range int64(15_000) {
 		start := startOf(Device{ID: int32(id)})
 		r.book.open(id, &start)

@@ -30,10 +30,13 @@ type book struct {
 	ends     chan struct{}       // capacity 1: ended is not empty
 	suspects map[int32]struct{}  // devices with sessions whose credential may have changed
 	marked   map[int32]struct{}  // devices with sessions that are revoked, or were a moment ago
+	rota     rota                // when open ones are asked about
 }
 
-func newBook() *book {
+// newBook gives a book whose open sessions are each due once in checkEvery.
+func newBook(checkEvery time.Duration) *book {
 	return &book{
+		rota:    newRota(checkEvery, time.Now()),
 		records: make(map[int64]*record), byDevice: make(map[int32][]*record),
 		ends: make(chan struct{}, 1), suspects: make(map[int32]struct{}), marked: make(map[int32]struct{}),
 	}
@@ -47,6 +50,7 @@ func (b *book) open(id int64, start *SessionStart) {
 	defer b.mu.Unlock()
 	b.records[id] = rec
 	b.byDevice[start.Device.ID] = append(b.byDevice[start.Device.ID], rec)
+	b.rota.join(id)
 }
 
 // hint is the progress of the device's newest session of this boot.
@@ -259,6 +263,20 @@ func (b *book) live(yield func(id int64)) {
 			yield(id)
 		}
 	}
+}
+
+// takeDue calls yield for the open sessions that are to be asked about by now.
+func (b *book) takeDue(now time.Time, yield func(id int64)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rota.take(now, func(id int64) bool {
+		rec, ok := b.records[id]
+		if !ok || rec.ended {
+			return false
+		}
+		yield(id)
+		return true
+	})
 }
 
 // look calls yield with the devices of those of the sessions that are open; it

@@ -14,42 +14,56 @@ const checkTick = time.Second
 
 // runChecks ends sessions whose credential is no longer good, and those that a newer
 // one on another gateway has replaced. It asks Postgres about sessions that a
-// notification casts doubt on, and about all of them every CheckEvery, for expiry
-// tells nobody, and after the listener was deaf. And it
+// notification casts doubt on; about each once in CheckEvery, in shares, for expiry
+// tells nobody; and about all of them after the listener was deaf. And it
 // repeats revocations that a gateway did not act on, which happens when one
 // arrives between the opening of a session and its entry in the gateway's books.
 func (r *Registry) runChecks(stop, operations context.Context) {
+	r.watchSessions(stop, func(which sessions, replaced bool) error {
+		return r.checkSessions(operations, which, replaced)
+	})
+}
+
+// sessions calls yield for each of some sessions.
+type sessions = func(yield func(id int64))
+
+// watchSessions is runChecks with the asking left to check, until stop ends.
+func (r *Registry) watchSessions(stop context.Context, check func(which sessions, replaced bool) error) {
 	ticker := time.NewTicker(checkTick)
 	defer ticker.Stop()
-	due := time.Now().Add(r.config.CheckEvery)
-	missed := false // news, so that all sessions must be asked about in every respect
+	all := false    // sessions must be asked about now
+	missed := false // news, so that they must be in every respect
 	for {
-		which := r.book.takeSuspects
 		select {
 		case <-stop.Done():
 			return
 		case <-r.suspected:
 		case <-r.recheck:
-			due, missed = time.Now(), true
+			all, missed = true, true
 		case <-ticker.C:
 			for _, revocation := range r.book.overdue() {
 				r.announce(revocation)
 			}
 		}
-		all := !time.Now().Before(due)
-		if all {
-			which = r.book.live
+		doubted := true
+		err := check(r.book.takeSuspects, true)
+		switch {
+		case err != nil:
+		case all:
+			doubted, err = missed, check(r.book.live, missed)
+		default:
+			doubted, err = false, check(r.takeDue, false)
 		}
-		if err := r.checkSessions(operations, which, missed || !all); err != nil {
+		if err != nil {
 			r.config.Logger.Warn("can't check the credentials of open sessions; trying again", "error", err)
-			due, missed = time.Now(), missed || !all // all of them, at the next tick
+			all, missed = true, missed || doubted // all of them, at the next tick
 			continue
 		}
-		if all {
-			due, missed = time.Now().Add(r.config.CheckEvery), false
-		}
+		all, missed = false, false
 	}
 }
+
+func (r *Registry) takeDue(yield func(id int64)) { r.book.takeDue(time.Now(), yield) }
 
 // maxCheck sessions are asked about by one statement: what it is made of is kept
 // as a buffer by the connection, and is garbage of this size.
@@ -97,7 +111,7 @@ func (c *checked) clear() {
 
 // checkSessions asks about the credentials of the sessions that which yields, and
 // whether they are replaced, if asked to: nothing but news makes a session so.
-func (r *Registry) checkSessions(ctx context.Context, which func(yield func(id int64)), replaced bool) error {
+func (r *Registry) checkSessions(ctx context.Context, which sessions, replaced bool) error {
 	var ids []int64
 	which(func(id int64) { ids = append(ids, id) })
 	var asked checked

@@ -38,11 +38,15 @@ type Config struct {
 	// credentials and for sessions each; more get ErrBusy. Defaults to 65,536.
 	Waiting int
 
-	// FlushEvery is how often the progress of sessions is written. Ends are
-	// written within a tenth of a second. Defaults to 5 seconds.
+	// FlushEvery is how often the progress of sessions is written that came in
+	// meanwhile; refused handshakes are every fifth time. Ends are
+	// written within a tenth of a second. Defaults to 1 second: a gateway tells of
+	// each session's progress twice a minute, and what has gathered for longer is
+	// not less, but comes at once.
 	FlushEvery time.Duration
-	// CheckEvery is how often the credentials of open sessions are checked, so
-	// that one that expired ends its session. Defaults to 30 seconds.
+	// CheckEvery is how often the credential of each open session is checked, so
+	// that one that expired ends its session; a share of the sessions at a time,
+	// spread evenly. Defaults to 30 seconds.
 	CheckEvery time.Duration
 	// Lease is how long after its last sign of life a gateway counts as dead,
 	// and its sessions as ended. It is renewed every third of that. Defaults to
@@ -75,7 +79,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.RefusedFor = orDefault(c.RefusedFor, 10*time.Second)
 	c.Wait = orDefault(c.Wait, 5*time.Second)
 	c.Waiting = orDefault(c.Waiting, 65_536)
-	c.FlushEvery = orDefault(c.FlushEvery, 5*time.Second)
+	c.FlushEvery = orDefault(c.FlushEvery, time.Second)
 	c.CheckEvery = orDefault(c.CheckEvery, 30*time.Second)
 	c.Lease = orDefault(c.Lease, 30*time.Second)
 	c.KeepSessions = orDefault(c.KeepSessions, 90*24*time.Hour)

@@ -18,6 +18,9 @@ const (
 	minFlushRetry = 200 * time.Millisecond
 	maxFlushRetry = 5 * time.Second
 
+	// Refused handshakes are written every so many times that progress is.
+	refusedTurn = 5
+
 	maxText = 512 // bytes of a stored reason, address or version
 )
 
@@ -26,6 +29,7 @@ func (r *Registry) runFlushes(stop, operations context.Context) {
 	ticker := time.NewTicker(r.config.FlushEvery)
 	defer ticker.Stop()
 	retry := minFlushRetry
+	turns := 0
 	for {
 		withProgress := false
 		select {
@@ -33,12 +37,13 @@ func (r *Registry) runFlushes(stop, operations context.Context) {
 			return
 		case <-ticker.C:
 			withProgress = true
+			turns++
 		case <-r.book.ends:
 			if !sleep(stop, endDelay) {
 				return
 			}
 		}
-		if withProgress {
+		if withProgress && turns%refusedTurn == 0 {
 			if err := r.flushRefused(operations); err != nil {
 				r.config.Logger.Debug("not recorded", "error", err)
 			}

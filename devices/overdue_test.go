@@ -2,6 +2,7 @@ package devices
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -10,7 +11,7 @@ import (
 // book forgets the device once there is none.
 func TestOverdueLooksAtRevokedDevicesOnly(t *testing.T) {
 	t.Parallel()
-	b := newBook()
+	b := newBook(time.Minute)
 	for i := range int32(3) {
 		b.open(int64(i)+1, &SessionStart{Device: Device{ID: i}})
 	}

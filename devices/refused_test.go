@@ -146,3 +146,20 @@ func TestAwayIsKnown(t *testing.T) {
 	cluster.Resume(t)
 	eventually(t, func() bool { _, err := r.Authenticate(t.Context(), shown); return err == nil }, "it is found to be back")
 }
+
+// They are written by themselves, now and then.
+func TestRefusedHandshakesAreWrittenNowAndThen(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	admin := openAdmin(t, url)
+	r := openRegistry(t, url, func(c *Config) { c.FlushEvery = 20 * time.Millisecond })
+	conn := sql(t, url)
+	add(t, admin, "a")
+	for times := 1; times <= 2; times++ {
+		_, err := r.Authenticate(t.Context(), Credential{Token: newToken(), Name: "a"})
+		require.Error(t, err)
+		eventually(t, func() bool {
+			return scan[int](t, conn, `SELECT COALESCE(sum(times), 0)::int4 FROM mooring.refused_handshakes`) == times
+		}, "it is on record")
+	}
+}

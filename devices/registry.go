@@ -57,7 +57,7 @@ func Open(ctx context.Context, config Config) (*Registry, error) {
 	collected := prometheus.NewRegistry()
 	r := &Registry{
 		config: config, metrics: newMetrics(collected), collected: collected, opened: time.Now(),
-		health: new(health), book: newBook(), openings: newOpenings(config.Waiting), recheck: make(chan struct{}, 1), suspected: make(chan struct{}, 1),
+		health: new(health), book: newBook(config.CheckEvery), openings: newOpenings(config.Waiting), recheck: make(chan struct{}, 1), suspected: make(chan struct{}, 1),
 		cache: newCache(config.CacheSize, config.RefusedSize, config.CacheFor, config.RefusedFor),
 	}
 	r.sockets = newSockets()
