@@ -54,7 +54,8 @@ var layers = []layer{
 	{folder: "internal/deploy"},
 	{folder: "internal/deploytest", mayInTest: []string{"internal/deploy", "internal/pgtest"}},
 	// What it tests are the programs, which it builds and runs.
-	{folder: "internal/faults", may: []string{"internal/faults/proxy", "internal/pgtest", "storage/embedded", "wire"}},
+	{folder: "internal/faults", may: []string{"internal/faults/proxy", "internal/loopback", "internal/pgtest", "storage/embedded", "wire"}},
+	{folder: "internal/loopback"},
 	{folder: "internal/pgtest", may: []string{"storage/embedded", "migrations"}},
 	// Devices as their users write them.
 	{folder: "examples", may: []string{"client", "wire"}, mayInTest: []string{"internal/faults", "storage"}},

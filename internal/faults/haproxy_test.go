@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mooring/internal/faults"
+	"mooring/internal/loopback"
 	"mooring/internal/pgtest"
 )
 
@@ -67,7 +68,7 @@ func startHAProxy(t *testing.T, one, two *faults.Server) (front, statistics stri
 		}
 		t.Skip("haproxy is not installed: apt-get install haproxy")
 	}
-	front, statistics = faults.FreeAddress(t), faults.FreeAddress(t)
+	front, statistics = loopback.FreeAddress(t), loopback.FreeAddress(t)
 	config := strings.NewReplacer("FRONT", front, "STATISTICS", statistics, "ONE", one.Addr(), "TWO", two.Addr()).Replace(haproxyConfig)
 	file := filepath.Join(pgtest.Dir(t), "haproxy.cfg") // a folder that others may enter
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o644))

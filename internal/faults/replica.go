@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"mooring/internal/loopback"
 )
 
 // Replica is a synchronous standby of the stage's own cluster.
@@ -37,7 +39,7 @@ func (s *Stage) StartReplica() *Replica {
 	if _, err := os.Stat(basebackup); err != nil {
 		Unable(s.tb, "copy a cluster", err)
 	}
-	r := &Replica{stage: s, address: FreeAddress(s.tb)}
+	r := &Replica{stage: s, address: loopback.FreeAddress(s.tb)}
 	r.letIn(cluster)
 	account := accountOf(s, cluster)
 	// Beside the cluster, whose watchdog removes it too.

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +16,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"mooring/internal/loopback"
 )
 
 // ServerOptions are what one server is started with. The zero value is usual.
@@ -68,7 +69,7 @@ func (s *Stage) server(options ServerOptions) *Server {
 		options.DatabaseURL = s.DatabaseURL
 	}
 	server := &Server{
-		stage: s, options: options, addr: FreeAddress(s.tb), admin: FreeAddress(s.tb),
+		stage: s, options: options, addr: loopback.FreeAddress(s.tb), admin: loopback.FreeAddress(s.tb),
 		logPath: filepath.Join(s.dir, options.Name+".log"),
 	}
 	s.servers = append(s.servers, server)
@@ -310,35 +311,6 @@ func (v *Server) complaints() error {
 	}
 	return nil
 }
-
-// FreeAddress finds a port on loopback that nobody listens on, below those that
-// the kernel gives to outgoing connections, so that it stays free while its
-// server is down.
-func FreeAddress(tb interface {
-	Helper()
-	Fatalf(format string, arguments ...any)
-},
-) string {
-	tb.Helper()
-	for range 1000 {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(15_000+int(nextPort.Add(1))%15_000))
-		listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
-		if err != nil {
-			continue
-		}
-		listener.Close()
-		return address
-	}
-	tb.Fatalf("faults: no free port")
-	return ""
-}
-
-// nextPort begins at another place in each test process.
-var nextPort = func() *atomic.Uint32 {
-	n := new(atomic.Uint32)
-	n.Store(uint32(os.Getpid()) * 37)
-	return n
-}()
 
 // waitEndedError ends an await early.
 type waitEndedError struct{ error }

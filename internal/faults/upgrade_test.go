@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mooring/internal/faults"
+	"mooring/internal/loopback"
 	"mooring/internal/pgtest"
 )
 
@@ -51,7 +52,7 @@ func TestFaultOperatorMigration(t *testing.T) {
 	older := olderProgram(t)
 	s.DatabaseURL = pgtest.EmptyURL(t)
 	s.SuperURL = pgtest.SuperuserURL(t, s.DatabaseURL)
-	address := faults.FreeAddress(t)
+	address := loopback.FreeAddress(t)
 	server := startOlder(t, older, address, s.DatabaseURL)
 	tokens := filepath.Join(s.Dir(), "older.csv")
 	s.Await("the older schema", func() error {

@@ -9,6 +9,7 @@ import (
 
 	"mooring/client"
 	"mooring/devices"
+	"mooring/internal/loopback"
 	"mooring/internal/pgtest"
 	"mooring/storage"
 	"mooring/wire"
@@ -20,7 +21,7 @@ func TestServerEndsWhenItsDatabaseHasGoneBack(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	cfg := Config{
-		Location: Location{DatabaseURL: url}, Listen: "127.0.0.1:0", Gateway: t.Name(),
+		Location: Location{DatabaseURL: url}, Listen: loopback.FreeAddress(t), Gateway: t.Name(),
 		Grace: Span(50 * time.Millisecond), StopTimeout: Span(time.Second),
 	}
 	cfg.AdminListen = "127.0.0.1:0"
@@ -53,7 +54,6 @@ func TestServerEndsWhenItsDatabaseHasGoneBack(t *testing.T) {
 	}
 	_ = first.Stop(t.Context())
 
-	cfg.Listen = first.Addr()
 	second := New(cfg)
 	require.NoError(t, second.Start(t.Context()))
 	t.Cleanup(func() { _ = second.Stop(context.Background()) })

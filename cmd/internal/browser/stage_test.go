@@ -14,6 +14,7 @@ import (
 	"mooring/client"
 	"mooring/cmd/internal/app"
 	"mooring/devices"
+	"mooring/internal/loopback"
 	"mooring/internal/pgtest"
 	"mooring/wire"
 )
@@ -31,12 +32,11 @@ func newStage(t *testing.T) *stage {
 	t.Helper()
 	url := pgtest.URL(t)
 	s := &stage{T: t, config: app.Config{
-		Listen: "127.0.0.1:0", Gateway: "harbour", Location: app.Location{DatabaseURL: url},
+		Listen: loopback.FreeAddress(t), Gateway: "harbour", Location: app.Location{DatabaseURL: url},
 		Doors: app.Doors{AdminListen: "127.0.0.1:0"}, Grace: app.Span(time.Second),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 	}}
 	s.start()
-	s.config.Listen = s.server.Addr()
 	t.Cleanup(s.stop)
 	var err error
 	s.admin, err = devices.OpenAdmin(t.Context(), url)

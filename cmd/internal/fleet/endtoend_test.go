@@ -14,6 +14,7 @@ import (
 
 	"mooring/cmd/internal/app"
 	"mooring/devices"
+	"mooring/internal/loopback"
 	"mooring/internal/pgtest"
 	"mooring/storage"
 	"mooring/wire"
@@ -198,9 +199,9 @@ func TestServerRestart(t *testing.T) {
 	url := pgtest.URL(t)
 	path := filepath.Join(t.TempDir(), "ledger")
 	tokens := addDevices(t, url, 10)
-	first := app.New(app.Config{Location: app.Location{DatabaseURL: url}, Listen: "127.0.0.1:0", Gateway: t.Name()})
+	address := loopback.FreeAddress(t)
+	first := app.New(app.Config{Location: app.Location{DatabaseURL: url}, Listen: address, Gateway: t.Name()})
 	require.NoError(t, first.Start(t.Context()))
-	address := first.Addr()
 	restarted := false
 	result, err := Run(t.Context(), Config{
 		URL: stream(first), Tokens: tokens, Rate: 1000, For: 6 * time.Second, Settle: time.Minute, BackoffScale: 0.01,
