@@ -288,7 +288,7 @@ func TestCommands(t *testing.T) {
 				{"no_such_command", "null", "refused", 3},
 			} {
 				output, err := exec.Command(mooring, "command", "send", name, asked.name, asked.args,
-					"--wait", "--json", "--ttl", "60s", "--database-url", stage.DatabaseURL).Output()
+					"--wait", "--json", "--ttl", patience.String(), "--database-url", stage.DatabaseURL).Output()
 				var answers []struct {
 					State  string
 					Status int

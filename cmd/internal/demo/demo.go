@@ -38,6 +38,10 @@ var ErrNotClean = errors.New("the verdict is not clean")
 // nothing to judge.
 var ErrInterrupted = errors.New("interrupted while the demo was starting: there is no verdict")
 
+// settle is how long the devices wait, once they have stopped measuring, until all is
+// acknowledged; this machine as long as the simulated ones.
+const settle = 30 * time.Second
+
 // The status is redrawn often on a terminal and written seldom elsewhere.
 const (
 	redrawEvery = 250 * time.Millisecond
@@ -188,7 +192,7 @@ func (d *demo) greet() {
 // measure lets the devices run and shows how it goes.
 func (d *demo) measure(soft, hard context.Context) error {
 	host, err := hostdevice.New(soft, hostdevice.Config{
-		URL: d.server.URL(), Token: d.host.Token, Interval: 500 * time.Millisecond, Logger: d.logger,
+		URL: d.server.URL(), Token: d.host.Token, Interval: 500 * time.Millisecond, Drain: settle, Logger: d.logger,
 	})
 	if err != nil {
 		return err
@@ -208,7 +212,7 @@ func (d *demo) measure(soft, hard context.Context) error {
 	go func() {
 		_, err := fleet.Run(measuring, fleet.Config{
 			URL: d.server.URL(), Tokens: d.tokens, Rate: d.cfg.Rate, Seed: d.cfg.Seed, Channels: 6,
-			Faults: fleet.FaultsLight, Ledger: d.ledger(), Settle: 30 * time.Second, Logger: d.logger,
+			Faults: fleet.FaultsLight, Ledger: d.ledger(), Settle: settle, Logger: d.logger,
 		})
 		stopMeasuring() // a fleet that can't run ends the demo
 		fleetEnded <- err
