@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,6 +58,25 @@ func TestCacheForgetsInTime(t *testing.T) {
 		require.False(t, has(1), "an hour and a tenth at most")
 		require.Empty(t, c.byDevice)
 	})
+}
+
+// Who looked before the answer was learnt, and asks afterwards, has it from memory:
+// one credential is asked for twice at most, however late anybody is.
+func TestWhatWasLearntMeanwhileIsNotAskedFor(t *testing.T) {
+	t.Parallel()
+	c := newCache(10, 10, time.Hour, time.Hour)
+	l := newLookups(nil, c, newMetrics(nil), time.Hour, 2) // no goroutine runs: whoever asks, waits
+	learn(c, key(1), good(7), nil)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := l.ask(gone, key(2), "", "")
+	require.ErrorIs(t, err, context.Canceled)
+	for range 20 { // of two that are ready, select takes either
+		found, err := l.ask(gone, key(1), "", "")
+		require.NoError(t, err)
+		require.Equal(t, int32(7), found.device.ID)
+	}
+	require.Equal(t, 1, l.waiting())
 }
 
 func TestCacheIsBoundedAndKeepsGoodOnesApart(t *testing.T) {

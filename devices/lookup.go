@@ -29,6 +29,7 @@ type question struct {
 	done        chan struct{} // closed when answer and err are set
 	answer      answer
 	err         error // the question could not be asked
+	known       bool  // the answer came before the question did
 }
 
 // lookups gathers questions into queries, one query at a time. Callers with the
@@ -59,8 +60,11 @@ func newLookups(pool *pgxpool.Pool, cache *cache, metrics *metrics, wait time.Du
 // ask waits for the answer, but no longer than l.wait.
 func (l *lookups) ask(ctx context.Context, key credentialKey, certificate, serial string) (answer, error) {
 	q, err := l.enqueue(key, certificate, serial)
-	if err != nil {
+	switch {
+	case err != nil:
 		return answer{}, err
+	case q.known:
+		return q.answer, nil
 	}
 	timer := time.NewTimer(l.wait)
 	defer timer.Stop()
@@ -82,6 +86,12 @@ func (l *lookups) enqueue(key credentialKey, certificate, serial string) (*quest
 	}
 	if q, ok := l.byKey[key]; ok {
 		return q, nil
+	}
+	// Learnt since its caller looked. Here, while nobody else can ask, so that one
+	// credential is asked for twice at most: by the query that is under way and by the
+	// next one.
+	if found, ok := l.cache.get(key, time.Now()); ok {
+		return &question{answer: answer{device: found.device, err: found.err}, known: true}, nil
 	}
 	if len(l.queue) >= l.max {
 		return nil, ErrBusy
