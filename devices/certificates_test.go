@@ -75,7 +75,7 @@ func TestACertificateEnds(t *testing.T) {
 	a, b := add(t, admin, "a").Device, add(t, admin, "b").Device
 	_, err := r.Authenticate(t.Context(), Credential{Certificate: "a", Serial: "1", Expires: time.Now().Add(-time.Second).Unix()})
 	require.ErrorIs(t, err, ErrUnauthenticated)
-	soon, err := r.Authenticate(t.Context(), Credential{Certificate: "a", Serial: "2", Expires: time.Now().Add(2 * time.Second).Unix()})
+	soon, err := r.Authenticate(t.Context(), Credential{Certificate: "a", Serial: "2", Expires: time.Now().Add(10 * time.Second).Unix()})
 	require.NoError(t, err)
 	openSession(t, r, soon)
 	later, err := r.Authenticate(t.Context(), Credential{Certificate: "b", Serial: "3", Expires: time.Now().Add(time.Hour).Unix()})

@@ -30,6 +30,12 @@ SELECT COALESCE(min(pid), 0) FROM pg_locks
    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, int64(leaseLock), int64(r.incarnation))
 }
 
+// endLease lets the time pass until the lease of a registry that was killed runs out.
+func endLease(t *testing.T, conn *pgx.Conn, killed *Registry) {
+	t.Helper()
+	exec(t, conn, `UPDATE mooring.gateways SET lease_until = now() WHERE incarnation = $1`, killed.incarnation)
+}
+
 func killListener(t *testing.T, conn *pgx.Conn, r *Registry) {
 	t.Helper()
 	pid := lockHolder(t, conn, r)
@@ -44,7 +50,7 @@ func TestTheNextStartClosesWhatAKilledServerLeft(t *testing.T) {
 	url := pgtest.URL(t)
 	admin, conn := openAdmin(t, url), sql(t, url)
 	a, b := add(t, admin, "a").Device, add(t, admin, "b").Device
-	killed := openRegistry(t, url, func(c *Config) { c.FlushEvery = 50 * time.Millisecond })
+	killed := openRegistry(t, url, func(c *Config) { c.FlushEvery, c.Lease = 50*time.Millisecond, time.Hour })
 	session := openSession(t, killed, a)
 	seen := time.Now().Add(2 * time.Second).Truncate(time.Microsecond)
 	killed.Progress(SessionProgress{Session: session, LastSeen: seen})
@@ -54,7 +60,7 @@ func TestTheNextStartClosesWhatAKilledServerLeft(t *testing.T) {
 	kill(killed)
 	eventually(t, func() bool { return lockHolder(t, conn, killed) == 0 }, "Postgres noticed the death")
 
-	// A lease of 30 s is far from over.
+	// A lease of an hour is far from over.
 	openRegistry(t, url, nil)
 	require.Equal(t, 1, scan[int](t, conn, openRows), "the other gateway's session is left alone")
 	require.True(t, scan[bool](t, conn, `
@@ -68,11 +74,14 @@ func TestAnyGatewayClosesWhatIsLeftWhenALeaseRunsOut(t *testing.T) {
 	url := pgtest.URL(t)
 	admin, conn := openAdmin(t, url), sql(t, url)
 	d := add(t, admin, "a").Device
-	killed := openRegistry(t, url, func(c *Config) { c.Lease = 3 * time.Second })
+	killed := openRegistry(t, url, func(c *Config) { c.Lease = time.Hour })
 	other := openRegistry(t, url, func(c *Config) { c.Gateway, c.Lease = "gateway-2", time.Second })
 	openSession(t, killed, d)
 	kill(killed)
+	looked := metricValue(t, other.metrics.queries.WithLabelValues("recover"))
+	eventually(t, func() bool { return metricValue(t, other.metrics.queries.WithLabelValues("recover")) > looked+1 }, "the other one looks")
 	require.Equal(t, 1, scan[int](t, conn, openRows))
+	endLease(t, conn, killed)
 	eventually(t, func() bool { return scan[int](t, conn, openRows) == 0 }, "after the lease")
 	require.True(t, scan[bool](t, conn, `SELECT ended_at IS NOT NULL AND end_reason = 'its lease ran out' FROM mooring.gateways WHERE incarnation = $1`, killed.incarnation))
 	eventually(t, func() bool { return metricValue(t, other.metrics.sessionsRecovered) == 1 }, "it is counted")
@@ -83,15 +92,19 @@ func TestTwoServersOfOneNameLeaveEachOtherAlone(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	admin, conn := openAdmin(t, url), sql(t, url)
-	short := func(c *Config) { c.Lease = time.Second }
-	first := openRegistry(t, url, short)
+	// They renew and look when the test says so: none must be late.
+	long := func(c *Config) { c.Lease = time.Hour }
+	first := openRegistry(t, url, long)
 	openSession(t, first, add(t, admin, "a").Device)
-	second := openRegistry(t, url, short)
+	second := openRegistry(t, url, long)
 	openSession(t, second, add(t, admin, "b").Device)
-	renewed := func() bool {
-		return scan[bool](t, conn, `SELECT every(lease_until > started_at + interval '4 seconds') FROM mooring.gateways`)
+	for range 3 {
+		for _, r := range []*Registry{first, second} {
+			require.NoError(t, r.renewLease(t.Context()))
+			require.NoError(t, r.recover(t.Context(), true))
+		}
 	}
-	eventually(t, renewed, "both renewed their leases several times")
+	require.True(t, scan[bool](t, conn, `SELECT every(lease_until > started_at + interval '1 hour') FROM mooring.gateways`), "both renewed their leases")
 	require.Equal(t, 2, scan[int](t, conn, openRows))
 	require.NoError(t, second.Close(t.Context()))
 	require.Equal(t, 1, scan[int](t, conn, openRows))
@@ -103,8 +116,8 @@ func TestAGatewayThatWasTakenForDeadOpensItsSessionsAgain(t *testing.T) {
 	url := pgtest.URL(t)
 	admin, conn := openAdmin(t, url), sql(t, url)
 	a, b := add(t, admin, "a").Device, add(t, admin, "b").Device
-	// It renews its lease after a third of it: long after the other has looked.
-	r := openRegistry(t, url, func(c *Config) { c.Lease, c.FlushEvery = 24*time.Second, 100*time.Millisecond })
+	// It renews its lease when the test says so, after the other has looked.
+	r := openRegistry(t, url, func(c *Config) { c.Lease, c.FlushEvery = time.Hour, 100*time.Millisecond })
 	live, gone := openSession(t, r, a), openSession(t, r, b)
 	// As if it had been stopped for longer than its lease.
 	exec(t, conn, `UPDATE mooring.gateways SET lease_until = now() - interval '1 second' WHERE incarnation = $1`, r.incarnation)
@@ -112,7 +125,8 @@ func TestAGatewayThatWasTakenForDeadOpensItsSessionsAgain(t *testing.T) {
 	require.Equal(t, 0, scan[int](t, conn, openRows))
 	r.EndSession(endOf(gone, "its owner's word"))
 
-	eventually(t, func() bool { return metricValue(t, r.metrics.leasesLost) == 1 }, "it notices")
+	require.NoError(t, r.renewLease(t.Context()))
+	require.InDelta(t, 1, metricValue(t, r.metrics.leasesLost), 0, "it notices")
 	eventually(t, func() bool {
 		return scan[bool](t, conn, `SELECT disconnected_at IS NULL AND reason IS NULL FROM mooring.sessions WHERE id = $1`, live)
 	}, "open again")

@@ -50,6 +50,7 @@ func openRegistry(tb testing.TB, url string, change func(*Config)) *Registry {
 	config := Config{
 		URL: url, Gateway: "gateway-1", Registerer: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewTextHandler(tb.Output(), nil)),
+		Wait:   patience,
 	}
 	if change != nil {
 		change(&config)

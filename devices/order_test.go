@@ -46,8 +46,8 @@ func TestNoSessionIsOutOfOrder(t *testing.T) {
 	for i := range gateways {
 		gateways[i] = openRegistry(t, url, func(c *Config) {
 			c.Gateway, c.FlushEvery, c.Wait = "gateway-"+strconv.Itoa(i+1), 50*time.Millisecond, time.Minute
-			if i == 2 {
-				c.Lease = 5 * time.Second
+			if i == 2 { // it dies
+				c.Lease = time.Hour
 			}
 		})
 	}
@@ -112,6 +112,7 @@ func TestNoSessionIsOutOfOrder(t *testing.T) {
 	opened.Wait()
 	requireOrder(t, conn)
 	kill(gateways[2])
+	endLease(t, conn, gateways[2])
 	close(dead)
 	running.Wait()
 	requireOrder(t, conn)

@@ -72,7 +72,7 @@ func TestFollowPresence(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	admin, conn := openAdmin(t, url), sql(t, url)
-	r := openRegistry(t, url, func(c *Config) { c.Lease = 3 * time.Second })
+	r := openRegistry(t, url, func(c *Config) { c.Lease = time.Hour })
 	a, b := add(t, admin, "a").Device, add(t, admin, "b").Device
 	before := openSession(t, r, b)
 	f := follow(t, admin)
@@ -100,6 +100,7 @@ SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
 
 	// A server that dies tells nobody, and nobody is left to close its sessions.
 	kill(r)
+	endLease(t, conn, r)
 	gone := f.await(t, a.ID, "offline after the lease", func(c PresenceChange) bool { return !c.Online })
 	require.Equal(t, "its server gateway-1 is gone", gone.Reason)
 	require.NoError(t, admin.Remove(t.Context(), "a", false))

@@ -96,7 +96,7 @@ func TestRotationLeavesTimeToChange(t *testing.T) {
 	}
 	require.True(t, good(first.Token))
 
-	device, second, err := admin.Rotate(t.Context(), "a", Rotation{Grace: 2 * time.Second})
+	device, second, err := admin.Rotate(t.Context(), "a", Rotation{Grace: 10 * time.Second})
 	require.NoError(t, err)
 	require.Equal(t, first.Device.ID, device.ID)
 	require.NotEqual(t, first.Device.TokenID, device.TokenID)
