@@ -223,7 +223,7 @@ func TestWaitingForALayoutEnds(t *testing.T) {
 // A database that hangs is noticed, also with layouts only.
 func TestLayoutsWhileTheDatabaseHangs(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, pgtest.URL(t), func(c *Config) { c.AttemptTimeout = time.Second })
+	f := newFixture(t, pgtest.URL(t), func(c *Config) { c.AttemptTimeout = 5 * time.Second })
 	holder := connect(t, f.url)
 	tx, err := holder.Begin(t.Context())
 	require.NoError(t, err)

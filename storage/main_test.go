@@ -17,6 +17,22 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
+// patience is how long tests wait for what must come, on a busy machine too.
+const patience = time.Minute
+
+// ends waits for what must come to its end by itself, whatever else still hangs.
+func ends[T any](tb testing.TB, do func() T) (result T) {
+	tb.Helper()
+	done := make(chan T, 1)
+	go func() { done <- do() }()
+	select {
+	case result = <-done:
+	case <-time.After(patience):
+		require.FailNow(tb, "it does not end")
+	}
+	return result
+}
+
 // fixture is a store on a database of its own, with one layout of a number, a
 // bool and a text, and one of five numbers.
 type fixture struct {
@@ -36,7 +52,7 @@ func newFixture(tb testing.TB, url string, options ...func(*Config)) *fixture {
 	store, err := Open(tb.Context(), config)
 	require.NoError(tb, err)
 	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		require.NoError(tb, store.Close(ctx))
 	})
@@ -59,13 +75,15 @@ var numbersLayout = wire.Layout{Name: "env", Channels: []wire.Channel{
 
 func addDevices(tb testing.TB, url string, n int) (ids []int32) {
 	tb.Helper()
-	conn := connect(tb, url)
-	rows, err := conn.Query(tb.Context(), `WITH added AS (
-			INSERT INTO mooring.devices (name) SELECT 'dev-' || g FROM generate_series(1, $1) g ON CONFLICT DO NOTHING
-		) SELECT 1`, n)
+	config, err := pgx.ParseConfig(url)
 	require.NoError(tb, err)
-	rows.Close()
-	rows, err = conn.Query(tb.Context(), "SELECT id FROM mooring.devices ORDER BY length(name), name")
+	config.RuntimeParams["statement_timeout"] = "0" // whatever the test sets for the database
+	conn, err := pgx.ConnectConfig(tb.Context(), config)
+	require.NoError(tb, err)
+	defer func() { _ = conn.Close(context.Background()) }()
+	_, err = conn.Exec(tb.Context(), `INSERT INTO mooring.devices (name) SELECT 'dev-' || g FROM generate_series(1, $1) g ON CONFLICT DO NOTHING`, n)
+	require.NoError(tb, err)
+	rows, err := conn.Query(tb.Context(), "SELECT id FROM mooring.devices ORDER BY length(name), name")
 	require.NoError(tb, err)
 	ids, err = pgx.CollectRows(rows, pgx.RowTo[int32])
 	require.NoError(tb, err)

@@ -57,7 +57,7 @@ func TestPostgresGoesAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cluster := pgtest.Cluster(t)
-			f := newFixture(t, cluster.URL(), func(c *Config) { c.AttemptTimeout = time.Second })
+			f := newFixture(t, cluster.URL(), func(c *Config) { c.AttemptTimeout = 5 * time.Second })
 			stop := make(chan struct{})
 			var progress atomic.Int64
 			var totals [2]int
@@ -68,13 +68,13 @@ func TestPostgresGoesAway(t *testing.T) {
 			moved := func(by int64) {
 				t.Helper()
 				from := progress.Load()
-				require.Eventually(t, func() bool { return progress.Load() > from+by }, 30*time.Second, 5*time.Millisecond)
+				require.Eventually(t, func() bool { return progress.Load() > from+by }, patience, 5*time.Millisecond)
 			}
 			for range 2 {
 				moved(2000)
 				outage.away(t, cluster)
 				// Nothing is claimed while it is away, and soon it is known to be.
-				require.Eventually(t, func() bool { return !f.Available() }, 30*time.Second, 5*time.Millisecond)
+				require.Eventually(t, func() bool { return !f.Available() }, patience, 5*time.Millisecond)
 				// A backend may outlive a killed main process for a moment, and what
 				// it commits then is committed.
 				before := int64(-1)
@@ -82,7 +82,7 @@ func TestPostgresGoesAway(t *testing.T) {
 					still := progress.Load() == before
 					before = progress.Load()
 					return still
-				}, 30*time.Second, 300*time.Millisecond)
+				}, patience, 300*time.Millisecond)
 				outage.back(t, cluster)
 			}
 			moved(2000)
@@ -99,7 +99,7 @@ func TestPostgresGoesAway(t *testing.T) {
 func TestContextEndsWhileAway(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.Cluster(t)
-	f := newFixture(t, cluster.URL())
+	f := newFixture(t, cluster.URL(), func(c *Config) { c.AttemptTimeout = time.Hour })
 	var b batch
 	b.series(f.devices[0], f.numbers, 0, 100)
 	require.Empty(t, f.write(t, &b))
@@ -114,11 +114,12 @@ func TestContextEndsWhileAway(t *testing.T) {
 			cluster.Stop(t)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		start := time.Now()
-		_, err := f.Write(ctx, 0, more.rows, more.count, nil)
+		err := ends(t, func() error {
+			_, err := f.Write(ctx, 0, more.rows, more.count, nil)
+			return err
+		})
 		cancel()
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.Less(t, time.Since(start), 2*time.Second)
 	}
 	cluster.Start(t)
 	outcome := f.write(t, &more)
@@ -228,8 +229,6 @@ func TestFrozenWithoutRows(t *testing.T) {
 	cluster.Pause(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	start := time.Now()
-	_ = f.Close(ctx)
-	require.Less(t, time.Since(start), 5*time.Second)
+	_ = ends(t, func() error { return f.Close(ctx) })
 	cluster.Resume(t)
 }

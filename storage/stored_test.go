@@ -188,7 +188,7 @@ func TestRowsComeToBeStoredMeanwhile(t *testing.T) {
 	go func() { written <- f.writeHinted(t, &b, f.devices[0]) }()
 	require.Eventually(t, func() bool {
 		return one[bool](t, f.url, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'transactionid')")
-	}, 30*time.Second, 5*time.Millisecond, "the COPY waits for the other's transaction")
+	}, patience, 5*time.Millisecond, "the COPY waits for the other's transaction")
 	require.NoError(t, transaction.Commit(t.Context()))
 	require.Equal(t, Outcome{Duplicates: map[int32]int{f.devices[0]: 1}}, <-written)
 	require.Equal(t, 100, f.stored(t))

@@ -218,7 +218,7 @@ func answers(t *testing.T, url string) bool {
 
 func waitUntil(t *testing.T, condition func() bool) {
 	t.Helper()
-	require.Eventually(t, condition, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(t, condition, time.Minute, 20*time.Millisecond)
 }
 
 func exists(path string) bool {
