@@ -38,6 +38,7 @@ class Store extends EventTarget {
     if (this.#reading) return;
     clearTimeout(this.#timer);
     const reading = this.#reading = new AbortController();
+    const begun = Date.now();
     try {
       const found = [];
       for (let limit = firstGo, after = null; ; limit = nextGo) {
@@ -45,22 +46,23 @@ class Store extends EventTarget {
         found.push(...page);
         if (page.length < limit) break;
         after = page.at(-1).name;
-        if (!this.complete) this.#take(found);
+        if (!this.complete) this.#take(found, begun);
       }
       this.complete = true;
-      this.#take(found);
+      this.#take(found, begun);
     } catch { /* live tells when the server is back */ }
     if (this.#reading !== reading) return;
     this.#reading = null;
     if (live.state === "live") this.#timer = setTimeout(() => this.refresh(), live.polling && this.all.length < many ? againEveryPolling : againEvery);
   }
 
-  #take(found) {
-    // A presence that came while this was read is newer than what was read.
+  #take(found, begun) {
+    // A presence that came while this was read may be newer than what was read, however
+    // long that took.
     this.all = found.map((device) => {
       const known = this.#byName.get(device.name);
       const time = Date.parse(device.last_seen) || 0;
-      return Object.assign(known ?? {}, device, { seen: Math.max(time, known?.seen ?? 0), text: undefined }, known?.told > Date.now() - 5000 ? { state: known.state } : null);
+      return Object.assign(known ?? {}, device, { seen: Math.max(time, known?.seen ?? 0), text: undefined }, known?.told >= begun ? { state: known.state } : null);
     });
     this.#byName = new Map(this.all.map((device) => [device.name, device]));
     this.#tell();
