@@ -53,6 +53,7 @@ type Gateway struct {
 	handshakes              chan struct{} // one token a credential being asked for
 	decoders, scratches     sync.Pool
 	readers                 sync.Pool // of *bufio.Reader, gws's
+	bursts                  sync.Pool // of *burst
 	layouts                 layoutTable
 
 	life     context.Context // of sessions
@@ -63,6 +64,7 @@ type Gateway struct {
 	state       atomic.Int32
 	connections atomic.Int64 // handshakes under way included
 	resting     atomic.Int64 // of them
+	bursting    atomic.Int64 // of them: handle a burst
 	sweeping    atomic.Int64 // nanoseconds the timers took so far
 	gate        sync.Mutex   // orders enter and Stop
 	sessions    sync.WaitGroup
@@ -98,6 +100,7 @@ func New(cfg Config, auth Authenticator, log SessionLog, store RowStore) (*Gatew
 	g.door = door.New(cfg.Door, g.clock.now)
 	g.upgrader = newUpgrader(&g.cfg, wire.Subprotocol)
 	g.plainUpgrader = newUpgrader(&g.cfg)
+	g.bursts.New = newBurst
 	g.readers.New = func() any { return bufio.NewReaderSize(nil, cfg.ReadBuffer) }
 	g.decoders.New = func() any { return g.newDecoder() }
 	g.scratches.New = func() any { return &dataScratch{decoder: g.newDecoder()} }

@@ -107,7 +107,9 @@ func (s *session) tick(now int64) (next int64) {
 		pingAt = min(pingAt, heard+quiet)
 	}
 	if now >= pingAt {
-		s.ping()
+		if s.ping() {
+			g.hub.tell(s)
+		}
 		s.pinged = now
 		pingAt = now + beat
 	}

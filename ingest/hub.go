@@ -17,6 +17,8 @@ type hub struct {
 	slots   []slot
 	revoked []revocation // recent ones, oldest first
 	reports []report     // gathered by sweep, reused
+	told    *session     // the first of those that sweep has to deliver to
+	telling int          // how many those are
 }
 
 // slot is a session in the timers' list. Looking through the list touches only
@@ -187,6 +189,21 @@ func (h *hub) snapshot() []*session {
 	return all
 }
 
+// tell has sweep deliver to a session, together with others: a goroutine and a
+// deadline for each Ping cost more than its system call. h.mu is held.
+func (h *hub) tell(s *session) {
+	s.nextTold, h.told = h.told, s
+	h.telling++
+}
+
+// deliver starts what tell has asked for. h.mu is held.
+func (h *hub) deliver() {
+	if h.told != nil {
+		go deliver(h.told)
+		h.told, h.telling = nil, 0
+	}
+}
+
 // sweep looks at every session that is due, and afterwards hands on the progress
 // that is to be recorded.
 func (h *hub) sweep(now int64, handshake time.Duration, record func(SessionProgress)) {
@@ -196,11 +213,15 @@ func (h *hub) sweep(now int64, handshake time.Duration, record func(SessionProgr
 		if h.slots[i].due <= now {
 			s := h.slots[i].session
 			h.slots[i].due = s.tick(now)
+			if h.telling == manyLetters {
+				h.deliver()
+			}
 			if progress, due := s.progressDue(now); due {
 				h.reports = append(h.reports, report{s, progress})
 			}
 		}
 	}
+	h.deliver()
 	reports := h.reports
 	h.reports = nil
 	h.mu.Unlock()

@@ -26,7 +26,8 @@ type link struct {
 	clock   clock
 	visit   *door.Visit // until the first frame; nil: not counted
 
-	ahead    []byte // what net/http had read beyond the handshake
+	ahead    []byte // what net/http had read beyond the handshake, or what came in at rest
+	watched  []byte // the same, seen by guard; see burst.go
 	upgraded bool   // the handshake is answered; written before the reading begins
 
 	raw syscall.RawConn // the socket to sleep on, see rest.go; nil: there is none
@@ -41,6 +42,7 @@ type link struct {
 	behind  int           // bytes that came in with the message at hand, behind it; 0: none, or not known
 	wanted  uint16        // the code gws wanted to close with
 	first   [8]byte       // what came in at rest
+	wokenAt int64         // when that last was for gws to read, by clock; 0: never
 	breach  *CloseReason  // why guard ended the reading; nil: it did not
 	guard   guard
 
@@ -82,7 +84,17 @@ func newLink(conn net.Conn, ahead []byte, clock clock) *link {
 // line does not look like silence.
 func (l *link) Read(p []byte) (int, error) {
 	for {
-		if l.over() || l.breach != nil {
+		if l.over() {
+			return 0, io.EOF
+		}
+		if len(l.watched) > 0 {
+			n := copy(p, l.watched)
+			if l.watched = l.watched[n:]; len(l.watched) == 0 {
+				l.watched = nil
+			}
+			return n, nil
+		}
+		if l.breach != nil {
 			return 0, io.EOF
 		}
 		if len(l.ahead) > 0 {

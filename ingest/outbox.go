@@ -118,12 +118,17 @@ func (s *session) pong(echo uint64) {
 	s.kick()
 }
 
-// ping asks for an empty WebSocket Ping.
-func (s *session) ping() {
+// ping asks for an empty WebSocket Ping. told: and it is the caller's to deliver.
+func (s *session) ping() (told bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.outbox.ping = true
-	s.kick()
+	if s.closing || s.flushing {
+		return false
+	}
+	s.flushing = true
+	s.gateway.flushers.Add(1)
+	return true
 }
 
 // reopen sends an unsolicited ACK if the device was last told a window smaller

@@ -13,8 +13,9 @@ import (
 // loop ends, its buffer goes back to the pool, and a fresh goroutine waits for
 // the socket to become readable. It needs no more than the 2 KiB of stack that
 // every goroutine begins with; the one that decoded frames had grown to 8. The
-// Pongs to our own Pings it sees to itself; with anything else gws reads again, as
-// if the connection had just been upgraded.
+// Pongs to our own Pings it sees to itself, and a burst of plain messages too
+// (burst.go); with anything else gws reads again, as if the connection had just been
+// upgraded.
 //
 // Only at the end of a message can that be done, because what gws knows of a
 // message half received would be lost: guard tells. And only on
@@ -65,10 +66,15 @@ func (g *Gateway) Renew() {
 	}
 }
 
-// wake reads again.
+// wake reads what has come in, and goes on reading unless that was all for now.
 func (s *session) wake() {
 	g := s.gateway
-	s.link.resting, s.link.woken, s.link.heeded = false, true, false
+	s.link.woken, s.link.heeded = true, false
+	if s.burst() {
+		go s.rest() // as in run
+		return
+	}
+	s.link.resting = false
 	socket, err := g.adopt(s.link, g.plainUpgrader, anyHandshake)
 	if err != nil { // can't be: the request was taken before, and link swallows the answer
 		s.readErr = err

@@ -26,6 +26,16 @@ func (l *link) receive(socket uintptr) (wake bool) {
 	}
 }
 
+// readNow reads what has come in.
+func readNow(socket uintptr, p []byte) int {
+	for {
+		n, err := syscall.Read(int(socket), p)
+		if err != syscall.EINTR {
+			return max(n, 0)
+		}
+	}
+}
+
 // writeNow writes what fits into the socket now.
 func writeNow(socket uintptr, p []byte) int {
 	for {

@@ -126,24 +126,27 @@ func (s *session) leave() {
 // recovery of our own: one frame whose 64-bit length has its top bit set panics
 // in gws outside of any recovery of its own.
 func (s *session) read(socket *gws.Conn) {
-	defer func() {
-		fault := recover()
-		if fault == nil {
-			return
-		}
-		g := s.gateway
-		g.metrics.panics.Inc()
-		if !s.inHandler { // the device's doing, and it could fill the log with stacks
-			g.cfg.Logger.Warn("a frame header that can't be read", "device", s.device.Name, "session", s.number.Load(),
-				"panic", fmt.Sprint(fault))
-			s.shut(closeBadHeader)
-			return
-		}
-		g.cfg.Logger.Error("panic in a session", "device", s.device.Name, "session", s.number.Load(),
-			"panic", fmt.Sprint(fault), "stack", string(debug.Stack()))
-		s.shut(closeInternal)
-	}()
+	defer s.recovered()
 	socket.ReadLoop()
+}
+
+// recovered, deferred, ends the session after a panic.
+func (s *session) recovered() {
+	fault := recover()
+	if fault == nil {
+		return
+	}
+	g := s.gateway
+	g.metrics.panics.Inc()
+	if !s.inHandler { // the device's doing, and it could fill the log with stacks
+		g.cfg.Logger.Warn("a frame header that can't be read", "device", s.device.Name, "session", s.number.Load(),
+			"panic", fmt.Sprint(fault))
+		s.shut(closeBadHeader)
+		return
+	}
+	g.cfg.Logger.Error("panic in a session", "device", s.device.Name, "session", s.number.Load(),
+		"panic", fmt.Sprint(fault), "stack", string(debug.Stack()))
+	s.shut(closeInternal)
 }
 
 // readEnd says why reading ended when nobody of ours ended it.

@@ -62,7 +62,7 @@ func (g *Gateway) hijack(w http.ResponseWriter, r *http.Request, guest *guest) b
 	if a, ok := conn.(*arrival); ok {
 		conn = a.Conn
 	}
-	return g.upgrade(door.Bare(conn), ahead, door.VisitOf(r.Context()), guest)
+	return g.upgrade(door.Bare(conn), ahead, door.VisitOf(r.Context()), guest) //nolint:contextcheck // the session outlives the request
 }
 
 // upgrade answers 101 and starts the session's goroutine; false: it did not come
