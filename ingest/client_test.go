@@ -32,9 +32,13 @@ type server struct {
 	through bool
 }
 
-// quick is a configuration for tests with real sockets.
+// quick is a configuration for tests with real sockets: what is short comes soon, and
+// what only a client of ours that is held up could be late for is long.
 func quick() Config {
-	return Config{Tick: 20 * time.Millisecond, DrainGrace: 50 * time.Millisecond, CloseTimeout: 500 * time.Millisecond}
+	return Config{
+		Tick: 20 * time.Millisecond, DrainGrace: 50 * time.Millisecond, CloseTimeout: 500 * time.Millisecond,
+		HandshakeTimeout: patience, FirstFrame: patience,
+	}
 }
 
 // serve starts a server; store may be prepared.
@@ -69,6 +73,7 @@ func (sv *server) listen(tb testing.TB) {
 	mux := http.NewServeMux()
 	mux.Handle(wire.StreamPath, sv.gateway)
 	httpServer := NewServer(mux, nil)
+	httpServer.ReadHeaderTimeout, httpServer.ReadTimeout, httpServer.WriteTimeout = patience, patience, patience
 	listener = sv.gateway.Listener(listener)
 	if !sv.through {
 		listener = sv.gateway.Handshakes(listener)
