@@ -79,7 +79,7 @@ func requireGone(t *testing.T, folder string) {
 		processes, psErr := exec.CommandContext(t.Context(), "ps", "-eo", "args").Output()
 		require.NoError(t, psErr)
 		return os.IsNotExist(err) && !bytes.Contains(processes, []byte(folder))
-	}, 30*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 }
 
 func TestNothingIsLeftBehind(t *testing.T) {
