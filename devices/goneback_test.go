@@ -40,8 +40,8 @@ func TestAServerThatTheDatabaseLostIsOnRecordAgain(t *testing.T) {
 	admin, conn := openAdmin(t, url), sql(t, url)
 	r := openRegistry(t, url, func(c *Config) { c.Lease = time.Second })
 	d := add(t, admin, "a").Device
-	exec(t, conn, `DELETE FROM mooring.gateways`)
 	exec(t, conn, `SELECT setval(pg_get_serial_sequence('mooring.gateways', 'incarnation'), $1, false)`, r.incarnation)
+	exec(t, conn, `DELETE FROM mooring.gateways`)
 	openSession(t, r, d)
 	eventually(t, func() bool { return scan[bool](t, conn, `SELECT online FROM mooring.device_status`) }, "online")
 	require.Equal(t, "gateway-1", scan[string](t, conn, `SELECT name FROM mooring.gateways WHERE incarnation = $1`, r.incarnation))
