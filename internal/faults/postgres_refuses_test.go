@@ -3,6 +3,10 @@
 package faults_test
 
 import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,14 +16,29 @@ import (
 )
 
 // noneAcked sees to it that for a while nothing more is acknowledged than is
-// stored, although devices send.
-func noneAcked(t *testing.T, s *faults.Stage, load *faults.Load, while time.Duration) {
+// stored, although devices send. Each writer has to say first, behind what the log
+// said before, that PostgreSQL refuses its rows with this SQLSTATE, "" for any: so
+// what it wrote before is settled, and what devices are told of it can be counted.
+func noneAcked(t *testing.T, s *faults.Stage, load *faults.Load, said int, state string, while time.Duration) {
 	t.Helper()
+	const writers = 2 // the default
+	s.Await("each writer's rows to wait", func() error {
+		for writer := range writers {
+			if !complains(s.Server.Log()[said:], writer, state) {
+				return fmt.Errorf("writer %d does not say so", writer)
+			}
+		}
+		return nil
+	})
+	var settled float64
+	for _, outcome := range []string{`outcome="committed"`, `outcome="duplicate"`} {
+		rows, err := s.Server.Metric("mooring_ingest_rows_total", outcome)
+		require.NoError(t, err)
+		settled += rows
+	}
 	s.Await("the last acks to arrive", func() error {
-		acked := load.Acked()
-		time.Sleep(300 * time.Millisecond)
-		if load.Acked() != acked {
-			return errChanged
+		if acked := load.Acked(); acked != uint64(settled) {
+			return fmt.Errorf("%d rows are acknowledged, %.0f are settled", acked, settled)
 		}
 		return nil
 	})
@@ -27,6 +46,17 @@ func noneAcked(t *testing.T, s *faults.Stage, load *faults.Load, while time.Dura
 	time.Sleep(while)
 	require.Equal(t, before, load.Acked())
 	require.LessOrEqual(t, before, s.StoredRows())
+}
+
+// complains tells whether a writer says in the log that its rows wait.
+func complains(log string, writer int, state string) bool {
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, "rows wait: Postgres does not take them") &&
+			strings.Contains(line, fmt.Sprintf(`"writer":%d,`, writer)) && strings.Contains(line, state) {
+			return true
+		}
+	}
+	return false
 }
 
 func TestFaultPostgresTooManyConnections(t *testing.T) {
@@ -38,6 +68,7 @@ func TestFaultPostgresTooManyConnections(t *testing.T) {
 	load := s.Load(faults.LoadOptions{Devices: 20, Rate: 2000})
 	load.AwaitAcked(500)
 	for range 3 {
+		said := len(s.Server.Log())
 		// Out with the server, then somebody else takes all but the three that
 		// are kept for superusers, then the server may come again.
 		s.SQL("ALTER ROLE mooring CONNECTION LIMIT 0",
@@ -54,8 +85,13 @@ func TestFaultPostgresTooManyConnections(t *testing.T) {
 		}
 		s.SQL("ALTER ROLE mooring CONNECTION LIMIT -1")
 		s.Injected("too many connections")
-		noneAcked(t, s, load, 2*time.Second)
-		require.Contains(t, s.Server.Log(), "53300")
+		noneAcked(t, s, load, said, "", 2*time.Second) // it may first say that its connections were ended
+		s.Await("the server to say why", func() error {
+			if !strings.Contains(s.Server.Log()[said:], "53300") {
+				return errors.New("it does not")
+			}
+			return nil
+		})
 		for _, other := range others {
 			other.Close()
 		}
@@ -73,9 +109,10 @@ func TestFaultPostgresReadOnly(t *testing.T) {
 	load := s.Load(faults.LoadOptions{Devices: 20, Rate: 2000})
 	for range 3 {
 		load.AwaitAcked(500)
+		said := len(s.Server.Log())
 		s.SQL("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
 		s.Injected("read-only")
-		noneAcked(t, s, load, 2*time.Second)
+		noneAcked(t, s, load, said, "25006", 2*time.Second)
 		s.SQL("ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
 	}
 	load.AwaitAcked(500)
@@ -94,9 +131,17 @@ func TestFaultPartitionLocked(t *testing.T) {
 		holder.Exec("BEGIN")
 		holder.Exec("LOCK TABLE mooring.samples IN ACCESS EXCLUSIVE MODE") // and its partitions
 		s.Injected("ACCESS EXCLUSIVE for 5 s")
-		time.Sleep(time.Second)
+		held := time.Now()
+		stored, err := holder.Query("SELECT count(*) FROM mooring.samples")
+		require.NoError(t, err)
+		s.Await("the last acks to arrive", func() error {
+			if acked := load.Acked(); strconv.FormatUint(acked, 10) != stored[0][0] {
+				return fmt.Errorf("%d rows are acknowledged, %s are stored", acked, stored[0][0])
+			}
+			return nil
+		})
 		before := load.Acked()
-		time.Sleep(4 * time.Second)
+		time.Sleep(max(4*time.Second, time.Until(held.Add(5*time.Second))))
 		require.Equal(t, before, load.Acked())
 		holder.Close()
 		load.AwaitAcked(500)

@@ -152,7 +152,12 @@ func TestFaultStopWithPostgresStuck(t *testing.T) {
 	load.AwaitAcked(2000)
 	s.Postgres.Pause(t)
 	s.Injected("PostgreSQL stopped with SIGSTOP")
-	time.Sleep(500 * time.Millisecond) // rows gather in the server
+	s.Await("rows to gather in the server", func() error { // many more than were on their way
+		if waiting := bytesWaiting(t, s.Server); waiting < 50_000 {
+			return fmt.Errorf("%.0f bytes wait", waiting)
+		}
+		return nil
+	})
 	code, took := s.Server.Terminate()
 	s.Injected("SIGTERM")
 	s.Postgres.Resume(t)
