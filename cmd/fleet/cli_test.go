@@ -108,7 +108,7 @@ func TestFromTokensToVerdict(t *testing.T) {
 	added := writeTokens(t, database, tokens)
 
 	code, stdout, stderr := call(t, "run", "--url", url, "--tokens", tokens, "--devices", "2", "--rate", "500",
-		"--for", "1s", "--ledger", ledger, "--json", "--progress", filepath.Join(directory, "progress"))
+		"--for", "4s", "--ledger", ledger, "--json", "--progress", filepath.Join(directory, "progress"))
 	require.Equal(t, exitDone, code, stderr)
 	require.Contains(t, stderr, "rows/s acked", "plain lines where there is no terminal")
 	var result fleet.Result

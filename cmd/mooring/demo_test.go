@@ -49,7 +49,7 @@ func (p *process) dataDirectory() string {
 
 func TestDemoEndsByItself(t *testing.T) {
 	t.Parallel()
-	demo, folder := startDemo(t, "--for", "2s")
+	demo, folder := startDemo(t, "--for", "8s") // with some lines of status, in one of which all are there
 	require.Equal(t, exitDone, demo.wait(), demo.output)
 	output := demo.output.String()
 	for _, part := range []string{"devices 5 of 5 online", "SELECT", "cpu_used", "device_status", "must be", "clean: nothing acknowledged is missing"} {

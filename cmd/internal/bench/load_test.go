@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -45,23 +46,26 @@ func acknowledge(t *testing.T, server net.Conn, next uint64) {
 // to go on would be to measure how little there was.
 func TestSpentLoadIsNotMeasuredOn(t *testing.T) {
 	t.Parallel()
-	d, server := piped(t)
-	l := limited(newTemplate(tenRows), []*device{d}, 20)
-	l.start()
-	take(t, server, l.template, 1)
-	over := make(chan error, 1)
-	go func() { over <- l.until(t.Context(), time.Hour) }()
-	acknowledge(t, server, 10)
-	take(t, server, l.template, 1) // the last one
-	require.NoError(t, <-over)
-	require.ErrorIs(t, l.until(t.Context(), time.Hour), errSpent, "it was all sent before")
-	acknowledge(t, server, 20)
-	require.NoError(t, l.end())
+	synctest.Test(t, func(t *testing.T) {
+		d, server := piped(t)
+		l := limited(newTemplate(tenRows), []*device{d}, 20)
+		l.start()
+		take(t, server, l.template, 1)
+		over := make(chan error, 1)
+		go func() { over <- l.until(t.Context(), time.Hour) }()
+		synctest.Wait() // it waits: the last row is not sent before
+		acknowledge(t, server, 10)
+		take(t, server, l.template, 1) // the last one
+		require.NoError(t, <-over)
+		require.ErrorIs(t, l.until(t.Context(), time.Hour), errSpent, "it was all sent before")
+		acknowledge(t, server, 20)
+		require.NoError(t, l.end())
 
-	ended, end := context.WithCancel(t.Context())
-	end()
-	require.ErrorIs(t, new(load).until(ended, time.Hour), context.Canceled)
-	require.NoError(t, new(load).until(t.Context(), time.Millisecond))
+		ended, end := context.WithCancel(t.Context())
+		end()
+		require.ErrorIs(t, new(load).until(ended, time.Hour), context.Canceled)
+		require.NoError(t, new(load).until(t.Context(), time.Millisecond))
+	})
 }
 
 // TestLatestAcksAreNotLeftOut: a frame that is never acknowledged has no latency,

@@ -230,9 +230,11 @@ func TestPostgresAway(t *testing.T) {
 	postgres := pgtest.Cluster(t)
 	server := startServer(t, postgres.URL(), nil)
 	path := filepath.Join(t.TempDir(), "ledger")
-	const stopAt, startAt = 3 * time.Second, 7 * time.Second
+	// Acks that were on their way have arrived when none came for as long as quiet.
+	const stopAt, quiet, watched = 3 * time.Second, 2 * time.Second, 4 * time.Second
 	var stopped, started bool
 	var before, last uint64
+	var since time.Duration // the latest of before
 	result, err := Run(t.Context(), Config{
 		URL: stream(server), Tokens: addDevices(t, postgres.URL(), 10), Rate: 1000, For: 10 * time.Second, Settle: time.Minute,
 		Faults: FaultsLight, Ledger: path, ProgressEvery: 200 * time.Millisecond,
@@ -241,11 +243,16 @@ func TestPostgresAway(t *testing.T) {
 			case !stopped && progress.Elapsed >= stopAt:
 				stopped = true
 				postgres.Stop(t)
-			case stopped && before == 0: // acks that were on their way have arrived
-				before = progress.Acked
+			case stopped && last == 0:
+				if progress.Acked != before {
+					before, since = progress.Acked, progress.Elapsed
+				}
+				if progress.Elapsed-since >= quiet {
+					last = progress.Acked
+				}
 			case stopped && !started:
 				last = progress.Acked
-				if progress.Elapsed >= startAt {
+				if progress.Elapsed >= since+quiet+watched {
 					started = true
 					postgres.Start(t)
 				}
