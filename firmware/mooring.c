@@ -28,7 +28,7 @@ enum { IDLE, OPENING, UPGRADING, CONNECTED, STOPPED };
 
 enum { CLASS_RETRY, CLASS_LATER, CLASS_FAULT, CLASS_TERMINAL };
 
-enum { TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 }; /* RFC 6455 5.2 */
+enum { TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10, LAST = 0x80 }; /* RFC 6455 5.2; LAST: no fragment follows */
 
 #define WS_HEAD 8		 /* of a masked message below 64 KiB */
 #define CONNECT_MS 30000	 /* for opening and the handshake */
@@ -100,8 +100,8 @@ static uint32_t pass(uint8_t **cursor)
 OUT_OF_LINE static void sent_one(struct mooring *m) { m->sent += pass(&m->send); }
 
 /* forget frees every record that ends within the oldest so many rows, and counts
- * as lost what was not settled. Below 0, it frees none. */
-static bool forget(struct mooring *m, uint32_t rows, bool settled)
+ * as lost what was not settled. Below 0, it frees none. It gives how many rows went. */
+static uint32_t forget(struct mooring *m, uint32_t rows, bool settled)
 {
 	uint32_t gone = 0, n;
 	while (gone < m->waiting && (int32_t)(rows - gone - (n = rows_of(m->head))) >= 0) {
@@ -119,7 +119,7 @@ static bool forget(struct mooring *m, uint32_t rows, bool settled)
 		m->send = m->head;
 	if (MOORING_FLASH && gone > 0 && m->config->forget != NULL)
 		m->config->forget(m->config->context, m->head_seq);
-	return gone > 0;
+	return gone;
 }
 
 static void drop_oldest(struct mooring *m) { forget(m, rows_of(m->head), false); }
@@ -208,8 +208,10 @@ static struct mooring *put_wide(struct mooring *m, uint32_t head, uint64_t numbe
 	uint32_t bytes = 0;
 	b[0] = (uint8_t)head;
 	if (head - 0xc0 < sizeof sizes) {
-		bytes = sizes[head - 0xc0];
-		bytes = bytes & 3 ? bytes & 3 : bytes >> 2;
+		uint32_t size = sizes[head - 0xc0];
+		bytes = size & 3;
+		if (bytes == 0)
+			bytes = size >> 2;
 	}
 	put_be(b + 1, bytes, number);
 	return put(m, b, bytes + 1);
@@ -224,17 +226,18 @@ OUT_OF_LINE static struct mooring *put_fixed(struct mooring *m, uint32_t head, u
 
 OUT_OF_LINE static struct mooring *put_byte(struct mooring *m, uint32_t byte)
 {
-	return put_wide(m, byte & 0xff, 0);
+	return put_fixed(m, byte, 0);
 }
 
 /* put_int takes one byte, or three, or five. */
 static struct mooring *put_int(struct mooring *m, int32_t number)
 {
-	if (number >= -32 && number < 128)
-		return put_byte(m, (uint32_t)number);
+	uint32_t head = 0xd2;
 	if (number == (int16_t)number)
-		return put_fixed(m, 0xd1, (uint32_t)number);
-	return put_fixed(m, 0xd2, (uint32_t)number);
+		head = 0xd1;
+	if (number >= -32 && number < 128)
+		head = (uint32_t)number;
+	return put_fixed(m, head, (uint32_t)number);
 }
 
 static struct mooring *put_string(struct mooring *m, const char *text)
@@ -320,49 +323,53 @@ static const uint8_t *next(struct reader *r)
 static void elements(struct reader *r)
 {
 	const uint8_t *from = r->at;
-	uint32_t first = *from++;
-	if (first == 0xdc) {
-		r->left = (uint32_t)(from[0] << 8 | from[1]);
+	uint32_t count = *from++ ^ 0x90u; /* 0 to 15, or in the next two bytes */
+	if (count == (0xdc ^ 0x90)) {
+		count = (uint32_t)(from[0] << 8 | from[1]);
 		from += 2;
-	} else {
-		r->left = first & 15;
-		if (first >> 4 != 9)
-			from = NULL;
+	} else if (count > 15) {
+		from = NULL;
 	}
+	r->left = count;
 	r->at = from;
 }
 
 /* Where in told the fields of frames go. */
-enum { HEARTBEAT, MAX_FRAME, SPREAD, WINDOW, PAUSE, PAUSE_FOR, GOAWAY, GRACE, SLOT_MIN, SLOT, FIRST, SECOND, THIRD };
+enum {
+	HEARTBEAT = 0x00, MAX_FRAME = 0x10, SPREAD = 0x20, PAUSE = 0x30, FIRST = 0x40, SLOT_MIN = 0x50, SECOND = 0x60,
+	THIRD = 0x70, GOAWAY = 0x80, WINDOW = 0x90, PAUSE_FOR = 0xa0, SLOT = 0xb0, GRACE = 0xc0
+};
 
-/* And what they may be: an integer, of which no more than 16 bits are believed; one
- * of which no more than a day of ms is; one up to 2^53, which comes to lie in r->big
- * too. If absent, they are 0, or stay what they were, or are missed. */
-enum { SMALL = 0x10, DAY = 0x20, BIG = 0x30, STAYS = 0x40, REQUIRED = 0x80 };
+/* And what they may be: integers of up to 2^53, which come to lie in r->big too if they
+ * are BIG. No more than a day of ms is believed, or, if SMALL, a 2^8th of that, 337,500,
+ * so that 2,000 times as much fits into 32 bits. If absent, they are 0, or stay what they
+ * were, or are missed. */
+enum { SMALL = 8, BIG = 4, STAYS = 2, REQUIRED = 1 };
 
-/* fields reads elements one by one. Those of which none of this is said are left out;
- * what they are must not be 0, which is the end. */
+/* fields reads elements one by one. What they are must not be 0, which is the end. */
 static void fields(struct mooring *m, struct reader *r, const uint8_t *kinds)
 {
 	for (uint32_t kind; (kind = *kinds) != 0; kinds++) {
-		uint32_t *to = &m->told.word[kind & 15], most = kind & SMALL ? UINT16_MAX : DAY_MS;
+		uint32_t *to = &m->told.word[kind >> 4], most = DAY_MS >> (kind & SMALL);
+		uint32_t first, fault = kind & REQUIRED;
 		const uint8_t *from = next(r);
-		uint32_t first = from == NULL ? 0xc0 : *from++, fault = kind & BIG;
-		uint64_t is = first;
-		if (first >= 0xcc && first < 0xd4 && (first < 0xd0 || *from < 0x80)) {
-			is = get_be(from, (uint32_t)(r->at - from));
-			first = is >> 32 > FARTHEST >> 32 ? first : 0;
-		}
-		if (first < 0x80) {
-			*to = is > most ? most : (uint32_t)is;
-			if ((kind & BIG) == BIG)
-				r->big = is;
-			continue;
-		}
-		if (first == 0xc0)
-			fault = kind & REQUIRED;
 		if ((kind & STAYS) == 0)
 			*to = 0;
+		if (from != NULL && (first = *from++) != 0xc0) {
+			uint64_t is = first;
+			fault = first & 0x80;
+			if (first >= 0xcc && first < 0xd4) {
+				fault = first >= 0xd0 ? *from & 0x80 : 0; /* below 0 */
+				is = get_be(from, (uint32_t)(r->at - from));
+			}
+			if (is >> 32 > FARTHEST >> 32)
+				fault = 1;
+			if (fault == 0) {
+				*to = is > most ? most : (uint32_t)is;
+				if (kind & BIG)
+					r->big = is;
+			}
+		}
 		if (fault != 0)
 			r->at = NULL;
 	}
@@ -397,9 +404,9 @@ static uint32_t up_to(const struct mooring *m, uint32_t limit)
  * sent for the first time, and keep them (PROTOCOL 5.5.3). */
 static void learn(struct mooring *m, uint64_t time)
 {
-	uint64_t by = time - m->now - m->offset;
+	uint64_t by = time - m->time;
 	uint32_t rows = m->waiting;
-	m->offset += by;
+	m->time = time;
 	if (m->clock)
 		return;
 	m->clock = true;
@@ -417,25 +424,23 @@ static void learn(struct mooring *m, uint64_t time)
 /* --- The end of a connection --------------------------------------------------- */
 
 /* class_of is the table of PROTOCOL 9.1: below 600 HTTP, 0 the network. Each
- * entry holds for the codes below it that those before it do not hold for. */
-#define BELOW(code, class) (uint16_t)((code) << 2 | (class))
+ * entry holds from its code on, up to that of the entry before it. */
+#define FROM(code, class) (uint16_t)((code) << 2 | (class))
 static uint32_t class_of(uint32_t code)
 {
-	static const uint16_t below[] = {
-		BELOW(100, CLASS_RETRY), BELOW(400, CLASS_LATER), BELOW(401, CLASS_FAULT),
-		BELOW(402, CLASS_TERMINAL), BELOW(403, CLASS_FAULT), BELOW(404, CLASS_TERMINAL),
-		BELOW(408, CLASS_FAULT), BELOW(409, CLASS_RETRY), BELOW(429, CLASS_FAULT),
-		BELOW(430, CLASS_LATER), BELOW(500, CLASS_FAULT), BELOW(503, CLASS_RETRY),
-		BELOW(504, CLASS_LATER), BELOW(1002, CLASS_RETRY), BELOW(1004, CLASS_FAULT),
-		BELOW(1007, CLASS_RETRY), BELOW(1008, CLASS_FAULT), BELOW(1009, CLASS_LATER),
-		BELOW(1010, CLASS_FAULT), BELOW(1013, CLASS_RETRY), BELOW(1014, CLASS_LATER),
-		BELOW(4100, CLASS_RETRY), BELOW(4200, CLASS_LATER), BELOW(4300, CLASS_FAULT),
-		BELOW(4500, CLASS_LATER), BELOW(4600, CLASS_TERMINAL), BELOW(16383, CLASS_LATER),
+	static const uint16_t from[] = {
+		FROM(4600, CLASS_LATER), FROM(4500, CLASS_TERMINAL), FROM(4300, CLASS_LATER),
+		FROM(4200, CLASS_FAULT), FROM(4100, CLASS_LATER), FROM(1014, CLASS_RETRY),
+		FROM(1013, CLASS_LATER), FROM(1010, CLASS_RETRY), FROM(1009, CLASS_FAULT),
+		FROM(1008, CLASS_LATER), FROM(1007, CLASS_FAULT), FROM(1004, CLASS_RETRY),
+		FROM(1002, CLASS_FAULT), FROM(504, CLASS_RETRY), FROM(503, CLASS_LATER),
+		FROM(500, CLASS_RETRY), FROM(430, CLASS_FAULT), FROM(429, CLASS_LATER),
+		FROM(409, CLASS_FAULT), FROM(408, CLASS_RETRY), FROM(404, CLASS_FAULT),
+		FROM(403, CLASS_TERMINAL), FROM(402, CLASS_FAULT), FROM(401, CLASS_TERMINAL),
+		FROM(400, CLASS_FAULT), FROM(100, CLASS_LATER), FROM(0, CLASS_RETRY),
 	};
-	const uint16_t *entry = below;
-	if (code > 16382)
-		code = 16382; /* the last entry's */
-	while (code >= *entry >> 2)
+	const uint16_t *entry = from;
+	while (code < *entry >> 2)
 		entry++;
 	return *entry & 3;
 }
@@ -451,12 +456,12 @@ OUT_OF_LINE static uint32_t doubled(uint32_t base, uint32_t times, uint32_t limi
 /* wait_after is PROTOCOL 9.2 and 9.3. */
 static uint32_t wait_after(struct mooring *m, uint32_t class)
 {
-	uint32_t wait = up_to(m, doubled(m->told.is.spread * 1000, m->failures, 600000));
-	static const uint8_t least[] = {0, 60, 10}; /* seconds, of R, L, F */
+	static const uint8_t tens[] = {0, 6, 1, 45}; /* of seconds: R, L, F, and half of T */
+	uint32_t least, wait, times = 0;
 	if (class == CLASS_TERMINAL)
-		wait += doubled(450000, m->failures + (uint32_t)(m->failures == 0), 21600000);
-	else
-		wait += least[class] * 1000u;
+		times = m->failures + (uint32_t)(m->failures == 0);
+	least = doubled(tens[class], times, 2160) * 10;
+	wait = least * 1000 + up_to(m, doubled(m->told.is.spread, m->failures, 600) * 1000);
 	if (m->told.is.slot > 0) {
 		uint32_t slot = m->told.is.slot_min + up_to(m, m->told.is.slot);
 		if ((class == CLASS_RETRY && m->link.progress) || slot > wait)
@@ -480,6 +485,8 @@ static void ended(struct mooring *m, uint32_t code, uint32_t close_code)
 		m->failures++;
 	if (m->link.progress)
 		m->failures = m->faults = 0;
+	m->send = m->head; /* PROTOCOL 8.3.2 */
+	m->sent = 0;
 	if (m->link.flights > 0) {
 		if (class != CLASS_FAULT)
 			m->faults = 0; /* not in a row */
@@ -488,8 +495,6 @@ static void ended(struct mooring *m, uint32_t code, uint32_t close_code)
 			forget(m, m->flight[0] - (uint32_t)m->head_seq, false); /* below 0: it made room */
 		}
 	}
-	m->send = m->head; /* PROTOCOL 8.3.2 */
-	m->sent = 0;
 	m->wait = m->pause = wait_after(m, class);
 	m->opened = m->now;
 	m->state = IDLE;
@@ -506,9 +511,9 @@ static void broke(struct mooring *m, int result)
 /* message sends as one what was written behind WS_HEAD in the frame memory. */
 static void message(struct mooring *m, uint32_t opcode)
 {
-	uint8_t *from = m->frame + WS_HEAD, *to = m->at;
+	uint8_t *from = m->frame + WS_HEAD;
 	if (!MESSAGES(m)) {
-		uint32_t length = (uint32_t)(to - from);
+		uint32_t length = (uint32_t)(m->at - from);
 		uint8_t *mask = from - 4;
 		put_be(mask, 4, m->config->random(m->config->context));
 		for (uint32_t i = 0; i < length; i++)
@@ -520,11 +525,11 @@ static void message(struct mooring *m, uint32_t opcode)
 		} else {
 			from = mask - 2;
 		}
-		from[0] = (uint8_t)(0x80 | opcode);
+		from[0] = (uint8_t)opcode;
 		from[1] = (uint8_t)(0x80 | length);
 	}
 	m->link.sent = from;
-	m->link.pending = to;
+	m->link.pending = m->at;
 }
 
 static bool sending(const struct mooring *m) { return m->link.sent < m->link.pending; }
@@ -564,12 +569,15 @@ static void leave(struct mooring *m, uint32_t code, uint32_t why)
 	if (m->state == CONNECTED && !MESSAGES(m) && !sending(m)) {
 		put_be(m->frame + WS_HEAD, 2, code);
 		m->at = m->frame + WS_HEAD + 2;
-		message(m, CLOSE);
+		message(m, LAST | CLOSE);
 		if (!flush(m))
 			return;
 	}
 	ended(m, why, code);
 }
+
+/* part leaves a server that did nothing wrong, because of why. */
+OUT_OF_LINE static void part(struct mooring *m, uint32_t why) { leave(m, 1000, why); }
 
 /* --- Frames of the server --------------------------------------------------------- */
 
@@ -590,16 +598,18 @@ OUT_OF_LINE static uint32_t place(const struct mooring *m, const struct reader *
  * behind them, and we come back; three times, then they count as refused. */
 static void acked(struct mooring *m, struct reader *r)
 {
-	static const uint8_t kinds[] = {BIG | REQUIRED | FIRST, DAY | REQUIRED | FIRST, DAY | STAYS | SECOND, SMALL | REQUIRED | THIRD, 0};
+	static const uint8_t kinds[] = {BIG | REQUIRED | FIRST, REQUIRED | FIRST, STAYS | SECOND, SMALL | REQUIRED | THIRD, 0};
 	uint32_t settled = place(m, r); /* no ACK covers what was not sent */
-	uint32_t next = (uint32_t)r->big;
-	if (settled != NONE)
-		next = (uint32_t)m->head_seq + settled;
-	settled += settled == NONE; /* it made room: what was dropped may still be on its way */
+	uint32_t next = (uint32_t)m->head_seq + settled;
+	if (settled == NONE) { /* it made room: what was dropped may still be on its way */
+		next = (uint32_t)r->big;
+		settled = 0;
+	}
 	uint32_t hold = settled, why = 0, flights = 0;
-	for (uint32_t i = 0; i < m->link.flights; i++)
-		if ((int32_t)(m->flight[i] - next) > 0)
-			m->flight[flights++] = m->flight[i];
+	uint32_t *flight = m->flight;
+	for (uint32_t left = m->link.flights; left > 0; left--, flight++)
+		if ((int32_t)(*flight - next) > 0)
+			m->flight[flights++] = *flight;
 	m->link.flights = (uint8_t)flights;
 	m->rejected += m->told.is.first;
 	if (r->left > 0 && *r->at != 0xc0)
@@ -628,10 +638,10 @@ static void acked(struct mooring *m, struct reader *r)
 		else
 			settled = hold;
 	}
-	if (forget(m, settled, true))
+	if (forget(m, settled, true) > 0)
 		m->link.progress = true;
 	if (why != 0)
-		leave(m, 1000, why);
+		part(m, why);
 }
 
 /* commanded answers a COMMAND. */
@@ -672,13 +682,13 @@ static bool frame(struct mooring *m, uint32_t length)
 	static const uint8_t kinds[][7] = {
 		{BIG | REQUIRED | FIRST, FIRST, SMALL | STAYS | HEARTBEAT, SMALL | STAYS | MAX_FRAME,
 		 SMALL | STAYS | WINDOW, SMALL | STAYS | SPREAD},					  /* WELCOME */
-		{BIG | REQUIRED | FIRST, SMALL | REQUIRED | WINDOW, DAY | FIRST},			  /* ACK */
+		{BIG | REQUIRED | FIRST, SMALL | REQUIRED | WINDOW, FIRST},			  /* ACK */
 		{BIG | REQUIRED | FIRST},								  /* COMMAND */
 		{SMALL | REQUIRED | FIRST},								  /* NOTICE */
 		{0},											  /* PONG, and other kinds of NOTICE */
 		{BIG | REQUIRED | FIRST},								  /* TIME */
-		{DAY | PAUSE, SMALL | PAUSE_FOR},								  /* THROTTLE */
-		{SMALL | REQUIRED | GOAWAY, DAY | GRACE, DAY | SLOT_MIN, DAY | SLOT},			  /* GOAWAY */
+		{PAUSE, SMALL | PAUSE_FOR},								  /* THROTTLE */
+		{SMALL | REQUIRED | GOAWAY, GRACE, SLOT_MIN, SLOT},			  /* GOAWAY */
 		{SMALL | STAYS | HEARTBEAT, SMALL | STAYS | MAX_FRAME, SMALL | STAYS | WINDOW, SMALL | STAYS | SPREAD}, /* PARAMS */
 		{SMALL | REQUIRED | FIRST},								  /* LAYOUT_REJECTED */
 		{SMALL | REQUIRED | FIRST},								  /* NEED_LAYOUT */
@@ -760,7 +770,7 @@ bad:
 /* --- WebSocket in -------------------------------------------------------------------- */
 
 /* take_in has the transport read up to most bytes; false: there are none. */
-static bool take_in(struct mooring *m, uint8_t *to, uint32_t most)
+OUT_OF_LINE static bool take_in(struct mooring *m, uint8_t *to, uint32_t most)
 {
 	int more = m->config->recv(m->config->context, to, most);
 	if (more < 0)
@@ -794,11 +804,11 @@ static bool receive(struct mooring *m)
 		uint8_t *to;
 		opcode = h[0];
 		length = h[1];
-		if (got >= 2 && (length & 0x7f) == 126)
+		if (got >= 2 && length == 126)
 			whole = 4;
 		if (got >= whole) {
 			uint32_t kind = opcode & 0x7f;
-			if (opcode >= (0x80 | CLOSE) && opcode <= (0x80 | PONG) && length <= 125)
+			if (opcode >= (LAST | CLOSE) && opcode <= (LAST | PONG) && length <= 125)
 				fault = 0;
 			else if (kind == TEXT)
 				fault = 4204;
@@ -822,16 +832,16 @@ static bool receive(struct mooring *m)
 		if (!take_in(m, to, whole - got))
 			return false;
 	}
-	if (opcode == (0x80 | PING)) {
+	if (opcode == (LAST | PING)) {
 		if (sending(m)) {
 			if (length > 0)
 				return false;
 			m->link.pong = true;
 		} else {
 			put(begin(m), payload, length);
-			message(m, PONG);
+			message(m, LAST | PONG);
 		}
-	} else if (opcode == (0x80 | CLOSE)) {
+	} else if (opcode == (LAST | CLOSE)) {
 		/* Without a code it is 1005, which nobody may send. */
 		uint32_t code = (uint32_t)(payload[0] << 8 | payload[1]), why = code;
 		if (code < 1000)
@@ -839,7 +849,7 @@ static bool receive(struct mooring *m)
 		if (length < 2)
 			code = 1000, why = 1005;
 		leave(m, code, why);
-	} else if (opcode != (0x80 | PONG)) {
+	} else if (opcode != (LAST | PONG)) {
 		length += m->link.message;
 		if (opcode >= 128 && !frame(m, length))
 			return false;
@@ -856,7 +866,6 @@ static void connected(struct mooring *m)
 	m->state = CONNECTED;
 	m->connects++;
 	m->opened = m->link.heard = m->now;
-	m->link.message = 0;
 	m->told.is.window = 4; /* before WELCOME, PROTOCOL 8.2 */
 }
 
@@ -954,19 +963,19 @@ static void acceptance(uint8_t *to, const uint8_t *key)
 static void request(struct mooring *m)
 {
 	static const char text[] =
-		"GET \1 HTTP/1.1\r\nHost:\2\r\nUpgrade:websocket\r\nConnection:Upgrade\r\n"
-		"\5Version:13\r\n\5Protocol:mooring.v1\r\n\5Key:\3\r\nAuthorization:Bearer \4\r\n\r\n";
+		"GET \2 HTTP/1.1\r\nHost:\1\r\nUpgrade:websocket\r\nConnection:Upgrade\r\n"
+		"\5Version:13\r\n\5Protocol:mooring.v1\r\n\5Key:\4\r\nAuthorization:Bearer \3\r\n\r\n";
 	const struct mooring_config *config = m->config;
-	uint32_t nonce[6] = {0};
+	uint32_t nonce[6];
 	uint8_t key[25];
 	for (uint32_t i = 0; i < 4; i++)
 		nonce[i] = config->random(config->context);
-	memset(key, '=', 24);
+	nonce[4] = nonce[5] = 0;
+	key[22] = key[23] = m->rx[27] = '=';
 	key[24] = m->rx[28] = 0;
-	m->rx[27] = '=';
 	base64(key, nonce, 22);
 	acceptance(m->rx, key);
-	const char *parts[] = {config->path, config->host, (const char *)key, config->token, "Sec-WebSocket-"};
+	const char *parts[] = {config->host, config->path, config->token, (const char *)key, "Sec-WebSocket-"};
 	begin(m);
 	m->end = m->ring;
 	for (const char *c = text; *c != 0; c++) {
@@ -989,25 +998,20 @@ enum {
 };
 
 /* response reads a byte of the answer's header, so that nothing of what follows is
- * taken. link.message is the length of the line so far, which ends in a 0; of a line
- * that is too long the rest is dropped. */
+ * taken. link.got is the length of the line so far; of a line that is too long the
+ * rest is dropped. */
 static bool response(struct mooring *m)
 {
-	uint8_t *line = m->rx + 29, byte;
-	uint32_t length = m->link.message, name = 0, number = 0, c;
-	int got = m->config->recv(m->config->context, &byte, 1);
-	if (got < 0)
-		broke(m, got);
-	if (got <= 0)
+	uint8_t *line = m->rx + 29, *end = line + m->link.got;
+	uint32_t length = m->link.got, name = 0, number = 0, c;
+	if (!take_in(m, end, 1))
 		return false;
-	if (byte >= ' ') {
-		if (length < MOORING_RX - 2 * 29) /* an acceptance is looked for up to its end */
-			line[m->link.message++] = byte;
+	if (*end != '\n') {
+		if (*end < ' ' || length >= MOORING_RX - 2 * 29) /* an acceptance is looked for up to its end */
+			m->link.got = (uint16_t)length;
 		return true;
 	}
-	if (byte != '\n')
-		return true;
-	m->link.message = 0;
+	m->link.got = 0;
 	if (length == 0) {
 		if (m->told.is.first == 101 && m->link.accepted)
 			connected(m);
@@ -1015,15 +1019,15 @@ static bool response(struct mooring *m)
 			ended(m, m->told.is.first, 0);
 		return true;
 	}
-	line[length] = line[length + 1] = 0; /* what is, is not behind the end */
+	end[0] = end[1] = 0; /* what is, is not behind the end */
 	do {
 		c = *line++ | 0x20;
 		name = 33 * name + c;
 	} while (c != ' ' && c != ':');
 	while (*line == ' ')
 		line++;
-	for (const uint8_t *digit = line; *digit >= '0' && *digit <= '9' && number < 65536;)
-		number = 10 * number + *digit++ - '0';
+	for (const uint8_t *digit = line; (c = *digit - (uint32_t)'0') < 10 && number >> 16 == 0; digit++)
+		number = 10 * number + c;
 	if (name == HTTP_1_1)
 		m->told.is.first = number;
 	if (name == ACCEPT)
@@ -1077,13 +1081,13 @@ OUT_OF_LINE static bool fill(struct mooring *m)
 {
 	const uint8_t *first = m->send;
 	uint64_t time = time_of(first);
-	uint32_t form = form_of(first), n = rows_of(first), before_it = (uint32_t)time, same = (uint32_t)get_be(first + 2, 4) >> 6;
-	uint32_t width = m->config->layouts[first[2] & 15].count;
+	uint32_t form = form_of(first), n = rows_of(first), before_it = (uint32_t)time, same = (uint32_t)get_be(first + 2, 4);
 	m = begin_frame(m, 0x97, 3);
 	m = put_wide(m, 0xcf, m->head_seq + m->sent);
 	m = put_fixed(m, 0xcd, n);
 	m = put_wide(m, 0xcf, time);
 	m = put_byte(m, first[2] & 15u);
+	uint32_t width = m->config->layouts[first[2] & 15].count;
 	if (is_block(form)) {
 		uint32_t body = body_of(first) - (MOORING_BLOCK_HEAD - HEAD);
 		m = put_fixed(m, 0xce, (uint32_t)get_be(first + HEAD + 2, 4));
@@ -1110,7 +1114,7 @@ OUT_OF_LINE static bool fill(struct mooring *m)
 		/* Of the same layout and form, and of times whose upper 18 bits are the same: they
 		 * lie within 12 days, and BY_TICK is among them. */
 		uint32_t low = (uint32_t)get_be(row + 5, 4);
-		if ((uint32_t)get_be(row + 2, 4) >> 6 != same)
+		if ((uint32_t)(get_be(row + 2, 4) ^ same) >> 6 != 0)
 			break;
 		uint8_t *before = m->at;
 		m = put_int(m, (int32_t)(low - before_it));
@@ -1123,10 +1127,8 @@ OUT_OF_LINE static bool fill(struct mooring *m)
 		before_it = low;
 		sent_one(m);
 	}
-	if (n > 0) {
-		put_be(m->frame + WS_HEAD + 12, 2, n); /* behind the frame's head, type, and seq */
-		put_be(m->frame + WS_HEAD + 26, 2, n * width); /* behind t0, layout and step */
-	}
+	put_be(m->frame + WS_HEAD + 12, 2, n); /* behind the frame's head, type, and seq */
+	put_be(m->frame + WS_HEAD + 26, 2, n * width); /* behind t0, layout and step */
 	return full;
 }
 
@@ -1139,7 +1141,7 @@ static bool data(struct mooring *m)
 		m->flush = false;
 		return false;
 	}
-	uint32_t bit = 1u << (next[2] & 15);
+	uint32_t index = next[2] & 15, bit = 1u << index;
 	if (form_of(next) == GAP) {
 		sent_one(m);
 		m->wait = 0; /* for the next one */
@@ -1151,7 +1153,7 @@ static bool data(struct mooring *m)
 		return false;
 	if ((m->link.rejected & bit) == 0) {
 		if ((m->link.declared & bit) == 0) {
-			layout(m, next[2] & 15);
+			layout(m, index);
 			if (m->at != NULL) {
 				m->link.declared |= (uint16_t)bit;
 				return true;
@@ -1183,31 +1185,31 @@ static uint32_t compose(struct mooring *m)
 	if (!m->link.hello) {
 		m->link.hello = true;
 		hello(m);
-		return BINARY;
+		return LAST | BINARY;
 	}
 	if (m->link.pong) {
 		m->link.pong = false;
 		begin(m);
-		return PONG;
+		return LAST | PONG;
 	}
 	if (m->result_waits) {
 		m->result_waits = false;
 		put_fixed(put_wide(begin_frame(m, 0x93, 4), 0xcf, m->result_id), 0xcc, m->result_status);
-		return BINARY;
+		return LAST | BINARY;
 	}
 	if (m->told.is.goaway != 0) {
 		/* The server's close comes first. */
 		if (over(m, m->noticed, m->told.is.grace + 2000) || (m->told.is.grace > 0 && m->link.flights == 0))
-			leave(m, 1000, m->told.is.goaway);
+			part(m, m->told.is.goaway);
 		return 0;
 	}
 	/* Behind a transport that hides the server's Pings, ours show that it lives. */
 	if (MESSAGES(m) && !m->link.pinged && over(m, m->link.heard, beat)) {
 		m->link.pinged = true;
 		begin_frame(m, 0x91, 5);
-		return BINARY;
+		return LAST | BINARY;
 	}
-	return data(m) ? BINARY : 0;
+	return data(m) ? LAST | BINARY : 0;
 }
 
 /* --- The interface ------------------------------------------------------------------------ */
@@ -1226,10 +1228,10 @@ bool mooring_init(struct mooring *m, const struct mooring_config *config, void *
 	m->told.is.heartbeat = 30;
 	m->told.is.spread = 5;
 	m->told.is.max_frame = frame_size;
-	m->boot = config->random(config->context) | 1;
-	m->offset = BY_TICK;
+	m->boot = config->random(config->context);
+	m->time = BY_TICK;
 #if MOORING_WEBSOCKET
-	if (!config->messages)
+	if (!MESSAGES(m))
 		request(m);
 	else
 #endif
@@ -1249,7 +1251,7 @@ OUT_OF_LINE static bool step(struct mooring *m)
 		if (!over(m, m->opened, m->pause))
 			return false;
 		memset(&m->link, 0, sizeof m->link);
-		memset(&m->told.is.window, 0, sizeof m->told - 3 * sizeof(uint32_t));
+		memset(&m->told.is.pause, 0, sizeof m->told - 3 * sizeof(uint32_t));
 		m->opened = m->now;
 		m->state = OPENING;
 	}
@@ -1279,8 +1281,8 @@ OUT_OF_LINE static bool step(struct mooring *m)
 	}
 	bool moved = flush(m);
 #if MOORING_WEBSOCKET
-	if (m->state == UPGRADING)
-		return moved && response(m);
+	if (moved && m->state == UPGRADING)
+		return response(m);
 #endif
 	moved = moved && receive(m);
 	uint32_t opcode;
@@ -1290,18 +1292,17 @@ OUT_OF_LINE static bool step(struct mooring *m)
 	}
 	uint32_t dead = 2000u * m->told.is.heartbeat; /* PROTOCOL 8.4.2 */
 	if (m->state == CONNECTED && over(m, m->link.heard, dead))
-		leave(m, 1000, 0);
+		part(m, 0);
 	return moved;
 }
 
 uint32_t mooring_poll(struct mooring *m, uint32_t tick)
 {
-	if (tick < m->now)
-		m->offset += (uint64_t)1 << 32;
+	m->time += tick - m->now;
 	m->now = tick;
 	m->wait = UINT32_MAX;
 	/* The bound lets the caller's other work go on. */
-	for (uint32_t turns = 256; step(m); turns--)
+	for (uint32_t turns = 254; step(m); turns--)
 		if (turns == 0)
 			return 0;
 	return m->wait;
@@ -1311,37 +1312,36 @@ uint32_t mooring_poll(struct mooring *m, uint32_t tick)
 bool mooring_append_packed(struct mooring *m, uint8_t index, uint64_t time, uint32_t step_us,
 			   uint16_t n, uint8_t type, const void *data)
 {
-	const struct mooring_value *values = data;
+	const struct mooring_value *values = data, *end = values, *v;
 	static const uint8_t widths[] = {5, 5, 2, 4, 4}; /* of a value, at most: what is not needed is not taken */
 	uint32_t form = type, count = 0, length = UINT32_MAX - HEAD; /* more than there is */
-	uint32_t head = is_block(form) ? MOORING_BLOCK_HEAD : HEAD;
 	if (form < (MOORING_BLOCKS ? sizeof widths : 1) && index < m->config->layout_count)
 		count = n * m->config->layouts[index].count;
 	if (count > 0) {
-		uint32_t most = head + widths[form] * count;
-		for (uint32_t i = 0; i < count && (!MOORING_BLOCKS || form <= REGULAR); i++)
-			if (values[i].type == 0xd9)
-				most += (uint32_t)strlen(values[i].as.text);
-		if (most + 48 <= (uint32_t)(m->ring - m->frame)) /* else no frame could hold it */
+		uint32_t most = MOORING_BLOCK_HEAD + widths[form] * count;
+		if (form <= REGULAR)
+			end += count;
+		for (v = values; v < end; v++)
+			if (v->type == 0xd9)
+				most += (uint32_t)strlen(v->as.text);
+		if (most + 42 <= (uint32_t)(m->ring - m->frame)) /* else no frame could hold it */
 			length = most;
 	}
 	uint8_t *to = reserve(m, length, n);
 	if (to == NULL)
 		return false;
-	to[2] = (uint8_t)(index | form << 4);
-	/* Until the clock is known, the offset is BY_TICK. */
-	put_be(to + 3, 6, time != MOORING_NOW ? time & ~BY_TICK : m->now + m->offset);
-	if (is_block(form)) {
-		put_be(to + HEAD, 6, (uint64_t)n << 32 | step_us); /* n 2, step 4 */
-	}
-	m->at = to + head;
+	m->at = to + HEAD;
 	m->end = to + length;
-	if (!MOORING_BLOCKS || form <= REGULAR) {
-		while (count-- > 0)
-			put_value(m, values++);
-	} else {
-		put(m, data, length - head);
+	to[2] = (uint8_t)(index | form << 4);
+	put_be(to + 3, 6, time != MOORING_NOW ? time & ~BY_TICK : m->time);
+	if (is_block(form)) {
+		put_be(m->at, 6, (uint64_t)n << 32 | step_us); /* n 2, step 4 */
+		m->at += MOORING_BLOCK_HEAD - HEAD;
 	}
+	for (v = values; v < end; v++)
+		put_value(m, v);
+	if (is_block(form) && form != REGULAR)
+		put(m, data, length - MOORING_BLOCK_HEAD);
 	length = (uint32_t)(m->at - to) - HEAD;
 	to[0] = (uint8_t)length;
 	to[1] = (uint8_t)(length >> 8);
@@ -1358,7 +1358,7 @@ void mooring_set_time(struct mooring *m, uint64_t time)
 void mooring_stop(struct mooring *m)
 {
 	if (m->state % STOPPED != IDLE)
-		leave(m, 1000, 1000);
+		part(m, 1000);
 	m->state = STOPPED;
 }
 

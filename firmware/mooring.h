@@ -191,11 +191,12 @@ struct mooring_config {
 	void (*forget)(void *context, uint64_t next);
 };
 
-/* The client. Read what is under "to look at"; leave the rest alone.
+/* The client. Read what is said to be "to look at"; leave the rest alone.
  *
  * The order is for a Cortex-M0+: its short loads reach 32 bytes for a byte, 64 for
  * a half and 128 for a word, and each access beyond costs 2 to 4 bytes of code. So
- * small fields come first, then the words that are used most, then the others. */
+ * small fields come first; the order of the words is the best of some hundreds that
+ * were compiled. */
 struct mooring {
 	uint8_t state; /* 0 idle, 1 opening, 2 upgrading, 3 connected, 4 stopped */
 	uint8_t failures, faults, hold_rounds;
@@ -211,12 +212,14 @@ struct mooring {
 		uint32_t heard;
 	} link;
 
+	uint8_t *end, *head, *at; /* at and end: what is being written */
+	uint32_t now; /* tick of the last poll */
+	uint8_t *send, *frame, *ring;
+	uint32_t sent; /* rows from the oldest to the send cursor */
 	const struct mooring_config *config;
-	uint32_t now, wait; /* of the last poll: tick, and ms to the next */
-	uint8_t *at, *end;  /* what is being written */
-	uint8_t *head, *tail, *send, *ring, *frame;
-	uint32_t waiting, sent; /* rows from the oldest to the newest, and to the send cursor */
-	uint8_t *ring_end;
+	uint8_t *ring_end, *tail;
+	uint32_t waiting;  /* rows from the oldest to the newest */
+	uint32_t wait;	   /* ms to the next poll */
 	uint64_t head_seq; /* number of the oldest row */
 
 	/* What the server's frames said, which mooring.c reads into words by their number. */
@@ -224,26 +227,28 @@ struct mooring {
 		uint32_t word[13];
 		struct {
 			uint32_t heartbeat, max_frame, spread; /* s, bytes, s; stay over connections */
-			uint32_t window, pause, pause_for; /* the last two: THROTTLE, ms and s */
-			uint32_t goaway, grace, slot_min, slot;
-			uint32_t first, second, third; /* what else the frame has that is read now */
+			uint32_t pause;			       /* of THROTTLE, ms */
+			uint32_t first, slot_min, second, third; /* all but slot_min: what else the frame has that is read now */
+			uint32_t goaway, window;
+			uint32_t pause_for; /* of THROTTLE, s */
+			uint32_t slot, grace;
 		} is;
 	} told;
 
-	uint64_t offset; /* server's clock minus now */
-	uint32_t data_at, noticed; /* when the last DATA went, and THROTTLE or GOAWAY came */
-	uint32_t opened, pause; /* since when the connection is, or is none, and for how long */
+	uint16_t ended;	   /* to look at: why the last connection ended: HTTP status, close code, 0 network */
+	uint32_t connects; /* to look at: connections that were opened */
+	uint32_t data_at;  /* when the last DATA went */
+	uint32_t pause;	   /* how long there is to be no connection, since opened */
+	uint32_t noticed;  /* when THROTTLE or GOAWAY came */
+	uint32_t hold;	   /* lower half of the number of the row held back last */
 	uint32_t flight[MOORING_WINDOW]; /* one behind the last row of each frame, lower half */
 	uint32_t boot;
-	uint32_t hold; /* lower half of the number of the row held back last */
+	uint64_t time;	   /* at the last poll: the server's, or ms since the beginning and BY_TICK */
+	uint32_t lost;	   /* to look at: rows given up, of all causes */
+	uint32_t opened;   /* since when the connection is, or is none */
+	uint32_t rejected; /* to look at: values and rows refused by the server */
 	uint64_t result_id;
-
-	/* To look at. */
-	uint32_t gap;      /* rows refused since the last one taken; the next row tells */
-	uint32_t lost;     /* rows given up, of all causes */
-	uint32_t rejected; /* values and rows refused by the server */
-	uint32_t connects; /* connections that were opened */
-	uint16_t ended;    /* why the last one ended: HTTP status, close code, 0 network */
+	uint32_t gap; /* to look at: rows refused since the last one taken; the next row tells */
 
 	uint8_t rx[MOORING_RX];
 };
@@ -289,7 +294,7 @@ static inline uint64_t mooring_waiting(const struct mooring *m) { return m->wait
 /* The time, ms since 1970; 0: not known yet. */
 static inline uint64_t mooring_time(const struct mooring *m)
 {
-	return m->clock ? m->now + m->offset : 0;
+	return m->clock ? m->time : 0;
 }
 
 /* Sets the time, for devices with a clock of their own. The server's is not
