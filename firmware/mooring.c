@@ -660,7 +660,7 @@ static void commanded(struct mooring *m, struct reader *r)
 	command.args = r->at;
 	next(r);
 	command.args_length = (uint16_t)(r->at - command.args);
-	fields(m, r, kinds); /* ttl, flags; a longer ttl than 18 h is taken for that */
+	fields(m, r, kinds); /* ttl, flags; a longer ttl than 93 h is taken for that */
 	if (r->at == NULL)
 		return;
 	command.id = m->result_id = r->big;
