@@ -27,16 +27,18 @@ extern "C" {
  * PROTOCOL 4.1). A message is taken in as it comes and read when it is whole. */
 #define MOORING_RX 256
 
-/* With 0, the client speaks to transports that carry whole messages alone
- * (mooring_config.messages), and its own WebSocket layer is left out. */
+/* The switches below must be the same wherever this file is included.
+ *
+ * What the transport carries is known when a device is built. It is bytes (a socket, a
+ * modem), and the client speaks WebSocket itself; or with MOORING_WEBSOCKET=0 whole
+ * messages, of a system that speaks WebSocket, and the client's own layer is left out. */
 #ifndef MOORING_WEBSOCKET
 #define MOORING_WEBSOCKET 1
 #endif
 
-/* With 0, it speaks to transports that carry bytes alone, and what is for those
- * that carry whole messages is left out. mooring_config.messages must be false. */
+/* With 1 beside it, mooring_config.messages says which of both it is. */
 #ifndef MOORING_MESSAGES
-#define MOORING_MESSAGES 1
+#define MOORING_MESSAGES (!MOORING_WEBSOCKET)
 #endif
 
 /* With 0, there is no mirror of the ring in flash: keep and forget are not called, and
@@ -155,15 +157,17 @@ struct mooring_config {
 	const struct mooring_layout *layouts;
 	uint8_t layout_count; /* at most 16 */
 	bool drop_oldest;     /* when the ring is full; else the newest row is refused */
-	bool messages;        /* the transport carries whole messages and speaks WebSocket itself */
+#if MOORING_WEBSOCKET && MOORING_MESSAGES
+	bool messages; /* the transport carries whole messages and speaks WebSocket itself */
+#endif
 	uint16_t heartbeat;   /* wished for, seconds; 0: the server's */
 	uint32_t linger_ms;   /* a frame that could hold more rows waits so long after the last one */
 
 	/* The transport. None of these may block for long.
 	 * open: 1 open, 0 ask again, negative: failed, -1 or minus the HTTP status.
-	 * send: bytes taken, 0 not now, negative: broken. With messages, all or 0.
+	 * send: bytes taken, 0 not now, negative: broken. Of a message, all or 0.
 	 * recv: bytes, 0 nothing there, negative: closed, -1 or minus the close code.
-	 *       With messages, one whole binary message that fits; at any other the
+	 *       Where they are whole, one binary message that fits; at any other the
 	 *       transport closes with 1009, or 4204 for a text, and gives -4001.
 	 * close: code is for transports that speak WebSocket themselves; 0: just end. */
 	void *context; /* first argument of everything below */

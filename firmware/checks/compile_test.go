@@ -67,7 +67,7 @@ func TestStrictness(t *testing.T) {
 	for _, compiler := range [][]string{
 		{"cc", "gcc", "-O2"},
 		{"cc", "gcc", "-O2", "-DMOORING_WEBSOCKET=0"},
-		{"cc", "gcc", "-O2", "-DMOORING_MESSAGES=0"},
+		{"cc", "gcc", "-O2", "-DMOORING_MESSAGES=1"},
 		{"cc", "gcc", "-O2", "-DMOORING_FLASH=0"},
 		{"cc", "gcc", "-O2", "-DMOORING_BLOCKS=0"},
 		{"cc", "gcc", "-O2", "-DMOORING_SHA1=mbedtls_sha1"},
@@ -89,11 +89,12 @@ func TestStrictness(t *testing.T) {
 }
 
 // TestUnits runs tests/unit.c with the sanitizers for addresses and undefined
-// behaviour: the client with everything, the least one, and one with another SHA-1.
+// behaviour: the client for bytes, for both kinds of transport, the least one, and one with
+// another SHA-1.
 func TestUnits(t *testing.T) {
 	t.Parallel()
 	needs(t, "cc", "gcc libc6-dev")
-	for _, switches := range [][]string{nil, {"-DMOORING_FLASH=0", "-DMOORING_BLOCKS=0"}, {"-DMOORING_SHA1=platform_sha1"}} {
+	for _, switches := range [][]string{nil, {"-DMOORING_MESSAGES=1"}, {"-DMOORING_FLASH=0", "-DMOORING_BLOCKS=0"}, {"-DMOORING_SHA1=platform_sha1"}} {
 		t.Run(strings.Join(switches, " "), func(t *testing.T) {
 			t.Parallel()
 			flags := []string{"-std=c99", "-g", "-O1", "-Wall", "-Wextra", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}

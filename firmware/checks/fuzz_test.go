@@ -14,7 +14,7 @@ func TestFuzz(t *testing.T) {
 	for _, target := range []string{"HANDSHAKE", "STREAM", "FRAMES", "MESSAGES_", "RESTORE"} {
 		t.Run(target, func(t *testing.T) {
 			t.Parallel()
-			program := compile(t, "clang", []string{"-g", "-O1", "-DWHAT=" + target, "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"}, "tests/fuzz.c")
+			program := compile(t, "clang", []string{"-g", "-O1", "-DWHAT=" + target, "-DMOORING_MESSAGES=1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"}, "tests/fuzz.c")
 			output := run(t, program, "-runs=4000", "-seed=1", "-artifact_prefix="+t.TempDir()+"/")
 			require.Contains(t, output, "Done 4000 runs")
 		})

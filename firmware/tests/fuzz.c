@@ -50,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 	t.piece = 0;
 	settle();
 	t.piece = bytes[-1] & 7;
-	config.messages = WHAT == MESSAGES_;
+	config.messages = WHAT == MESSAGES_; /* built with MOORING_MESSAGES=1 */
 	if (WHAT == STREAM) {
 		feed(bytes, length);
 	} else { /* pieces, each as the payload of a message */

@@ -824,6 +824,7 @@ static void test_linger(void)
 	assert(t.m.state == CONNECTED && t.row_count == 4);
 }
 
+#if MOORING_MESSAGES
 /* A transport that carries whole messages and hides the server's Pings. */
 static uint8_t sent_message[512];
 static size_t sent_length;
@@ -893,6 +894,7 @@ static void test_retry_after(void)
 	}
 	assert(sum / 200 > 1500 && sum / 200 < 3500); /* at random */
 }
+#endif
 
 /* The figures of README.md: rows in 4 KiB of ring. */
 static void test_capacity(void)
@@ -1009,8 +1011,10 @@ int main(void)
 	test_start_again();
 	test_commands();
 	test_linger();
+#if MOORING_MESSAGES
 	test_messages();
 	test_retry_after();
+#endif
 	test_capacity();
 	for (uint32_t seed = 1; seed <= 200; seed++)
 		test_anything(seed);

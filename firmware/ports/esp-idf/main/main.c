@@ -156,7 +156,7 @@ static const struct mooring_channel air[] = {{"temperature", "°C", MOORING_NUMB
 static const struct mooring_layout layouts[] = {{"air", air, 2}};
 static const struct mooring_config config = {
 	.model = "esp32", .firmware = "1.0", .layouts = layouts, .layout_count = 1,
-	.messages = true, .drop_oldest = true,
+	.drop_oldest = true,
 	.open = line_open, .send = line_send, .recv = line_recv, .close = line_close, .random = line_random,
 };
 
