@@ -335,6 +335,7 @@ func (c *Client) Stats() Stats {
 	stats.Next, stats.Unacked = c.buffer.next, c.buffer.head.seq
 	stats.Rows, stats.Bytes = c.buffer.rows(), c.buffer.bytes
 	stats.InFlight = c.flight.count
+	stats.Commands = c.commands.open
 	return stats
 }
 

@@ -22,6 +22,7 @@ const (
 type commandState struct {
 	queue   chan queuedCommand // nil: no worker runs
 	results []wire.Result      // to be sent
+	open    int                // commands taken whose answer is not sent
 	seen    []seenCommand      // the latest, oldest first
 }
 
@@ -45,6 +46,7 @@ func (l *link) command(command wire.Command) {
 	defer c.mu.Unlock()
 	defer c.kick()
 	if c.cfg.OnCommand == nil {
+		c.commands.open++
 		c.reply(wire.Result{ID: command.ID, Status: wire.ResultUnknown})
 		return
 	}
@@ -52,6 +54,7 @@ func (l *link) command(command wire.Command) {
 		for i := range c.commands.seen {
 			if seen := &c.commands.seen[i]; seen.id == command.ID {
 				if seen.answered {
+					c.commands.open++
 					c.reply(seen.result)
 				}
 				return
@@ -66,6 +69,7 @@ func (l *link) command(command wire.Command) {
 	if command.TTL > 0 {
 		queued.expires = time.Now().Add(time.Duration(command.TTL) * time.Second)
 	}
+	c.commands.open++
 	select {
 	case c.commands.queue <- queued:
 		c.remember(command.ID)
@@ -91,9 +95,15 @@ func (c *Client) remember(id int64) {
 func (c *Client) reply(result wire.Result) {
 	if len(c.commands.results) == maxResults {
 		c.commands.results = append(c.commands.results[:0], c.commands.results[1:]...)
-		c.stats.ResultsLost++
+		c.lostResult()
 	}
 	c.commands.results = append(c.commands.results, result)
+}
+
+// lostResult counts an answer that found no room. Client.mu is held.
+func (c *Client) lostResult() {
+	c.commands.open--
+	c.stats.ResultsLost++
 }
 
 // startWorker runs commands one after the other until Run ends.
@@ -103,6 +113,7 @@ func (c *Client) startWorker(scope runScope, queue chan queuedCommand) {
 		defer func() {
 			c.mu.Lock()
 			c.commands.queue = nil // a later Run starts another worker
+			c.commands.open -= len(queue)
 			c.mu.Unlock()
 		}()
 		for {
@@ -155,12 +166,17 @@ func (l *link) sendResults() error {
 		builder := builders.Get().(*frameBuilder)
 		err := l.send(gws.OpcodeBinary, builder.encoder.Result(result))
 		builders.Put(builder)
+		c.mu.Lock()
+		switch {
+		case err == nil:
+			c.commands.open--
+		case len(c.commands.results) < maxResults:
+			c.commands.results = append([]wire.Result{result}, c.commands.results...)
+		default:
+			c.lostResult()
+		}
+		c.mu.Unlock()
 		if err != nil {
-			c.mu.Lock()
-			if len(c.commands.results) < maxResults {
-				c.commands.results = append([]wire.Result{result}, c.commands.results...)
-			}
-			c.mu.Unlock()
 			return err
 		}
 	}

@@ -83,6 +83,8 @@ func TestCommandsExpireAndQueuesAreBounded(t *testing.T) {
 			p.command(wire.Command{ID: 2 + id, Name: "blink", TTL: 10})
 		}
 		require.Equal(t, wire.Result{ID: 6, Status: wire.ResultBusy}, p.result())
+		synctest.Wait()
+		require.Equal(t, 5, d.Stats().Commands)
 		time.Sleep(11 * time.Second)
 		close(release)
 		require.Equal(t, wire.Result{ID: 1, Status: wire.ResultDone}, p.result())
@@ -92,6 +94,8 @@ func TestCommandsExpireAndQueuesAreBounded(t *testing.T) {
 		p.command(wire.Command{ID: 9, Name: "endless", TTL: 3})
 		require.Equal(t, wire.Result{ID: 9, Status: wire.ResultDone}, p.result())
 		require.Equal(t, []error{context.DeadlineExceeded}, cut)
+		synctest.Wait()
+		require.Zero(t, d.Stats().Commands)
 	})
 }
 
@@ -105,5 +109,47 @@ func TestWithoutHandlerCommandsAreUnknown(t *testing.T) {
 		p.frame(wire.FrameHello)
 		p.command(wire.Command{ID: 1, Name: "blink"})
 		require.Equal(t, wire.Result{ID: 1, Status: wire.ResultUnknown}, p.result())
+	})
+}
+
+// A command counts as open until its answer is sent, on whichever connection; what
+// waits for its turn when Run ends is open no more.
+func TestCommandsAreOpenUntilAnswered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := newFakeServer(t)
+		release := make(chan struct{})
+		d := start(t, server, func(cfg *client.Config) {
+			cfg.OnCommand = func(context.Context, wire.Command) wire.Result {
+				<-release
+				return wire.Result{Status: wire.ResultDone}
+			}
+		})
+		defer d.stop()
+		open := func() int { synctest.Wait(); return d.Stats().Commands }
+		p := server.accept()
+		p.frame(wire.FrameHello)
+		require.Zero(t, open())
+		p.command(wire.Command{ID: 1, Name: "reboot"})
+		require.Equal(t, 1, open())
+		_ = p.conn.Close()
+		synctest.Wait()
+		release <- struct{}{}
+		require.Equal(t, 1, open(), "answered, but not sent")
+		p = server.accept()
+		p.frame(wire.FrameHello)
+		require.Equal(t, int64(1), p.result().ID)
+		require.Zero(t, open())
+
+		p.command(wire.Command{ID: 2, Name: "reboot"})
+		p.command(wire.Command{ID: 3, Name: "reboot"})
+		require.Equal(t, 2, open())
+		close(release)
+		p.result()
+		p.result()
+		require.Zero(t, open())
+		p.command(wire.Command{ID: 3, Name: "reboot"})
+		require.Equal(t, int64(3), p.result().ID)
+		require.Zero(t, open(), "nor is one that is answered again")
 	})
 }

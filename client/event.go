@@ -66,6 +66,7 @@ type Stats struct {
 	Rows      int    // in the buffer
 	Bytes     int    // in the buffer
 	InFlight  int    // frames sent on this connection and not acknowledged
+	Commands  int    // taken from the server, and their answers not sent yet
 
 	RowsAppended uint64
 	RowsSettled  uint64 // freed by acknowledgements, refused ones included

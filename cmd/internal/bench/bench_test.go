@@ -44,7 +44,7 @@ func TestScenarios(t *testing.T) {
 	t.Parallel()
 	report, err := Run(t.Context(), Config{
 		Scenarios: append(Scenarios(), "live"), Viewers: 5,
-		For: 300 * time.Millisecond, Rounds: 1, Devices: 10, OneRowDevices: 20, SteadyDevices: 20, SteadyRate: 2000,
+		For: time.Second, Rounds: 1, Devices: 10, OneRowDevices: 20, SteadyDevices: 20, SteadyRate: 2000,
 		Connections: 30, IdleFor: 300 * time.Millisecond, Growth: []int{5, 40}, GrowthWarm: 100 * time.Millisecond, PerServer: 25, StoredRows: 22_000, StorageRows: 20_000,
 		Quiet: time.Millisecond, Errors: t.Output(),
 	})

@@ -8,7 +8,7 @@ import (
 	"mooring/wire"
 )
 
-// restartAfter leaves a device time to send its answer before it reboots.
+// restartAfter leaves a device's answer time to arrive before it reboots.
 const restartAfter = 500 * time.Millisecond
 
 // onCommand carries out what simulated devices understand:
@@ -26,33 +26,37 @@ func (b *liveBoot) onCommand(_ context.Context, command wire.Command) wire.Resul
 			"rows": b.sent.Load(), "up_s": int(time.Since(b.born).Seconds()),
 		})
 	case "reboot":
-		return b.restart(0)
+		return b.rebootSoon(0)
 	case "set_interval":
 		period, err := reply.Interval(command.Args, minInterval, maxInterval)
 		if err != nil {
 			return reply.With(wire.ResultBadArgs, err.Error())
 		}
-		return b.restart(period.Microseconds())
+		return b.rebootSoon(period.Microseconds())
 	}
 	return wire.Result{Status: wire.ResultUnknown}
 }
 
-// restart reboots the device soon, with another period if that is not 0, in µs.
-func (b *liveBoot) restart(period int64) wire.Result {
+// rebootSoon reboots the device once it has answered, with another period if that is
+// not 0, in µs.
+func (b *liveBoot) rebootSoon(period int64) wire.Result {
 	if b.device.run.cfg.Faults == FaultsNone {
 		return reply.With(wire.ResultRefused, "devices of a run without faults don't reboot")
 	}
 	if period != 0 {
 		b.device.asked.Store(period)
 	}
-	b.restartAt.CompareAndSwap(0, time.Now().Add(restartAfter).UnixNano())
+	b.restart.Store(true)
 	return reply.With(wire.ResultDone, "starting again")
 }
 
-// over says whether the boot's time has come.
+// over says whether the boot's time has come. If a command asked for it, that is a
+// while after its answer has gone out, on whichever connection.
 func (b *liveBoot) over(now time.Time) bool {
-	at := b.restartAt.Load()
-	return at != 0 && now.UnixNano() > at || !b.until.IsZero() && now.After(b.until)
+	if b.restartAt.IsZero() && b.restart.Load() && b.client.Stats().Commands == 0 {
+		b.restartAt = now.Add(restartAfter)
+	}
+	return !b.restartAt.IsZero() && now.After(b.restartAt) || !b.until.IsZero() && now.After(b.until)
 }
 
 // The intervals that set_interval takes.

@@ -41,7 +41,8 @@ type liveBoot struct {
 	born   time.Time
 	until  time.Time // when it reboots; zero: never
 
-	restartAt atomic.Int64 // when a command makes it reboot, ns since 1970; 0: never
+	restart   atomic.Bool // a command asks it to reboot
+	restartAt time.Time   // when it does, once that is answered; the producer's
 
 	next   uint64 // the producer's
 	sent   atomic.Uint64
