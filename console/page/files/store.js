@@ -13,13 +13,17 @@ class Store extends EventTarget {
   complete = false; // all were read
   #byName = new Map();
   #reading = null;
+  #outdated = false; // what is being read, some of it from before live was back
   #timer = 0;
   #told = 0;
 
   constructor() {
     super();
     live.addEventListener("presence", ({ detail }) => this.#presence(detail));
-    live.addEventListener("resync", () => this.refresh());
+    live.addEventListener("resync", () => {
+      this.#outdated = this.#reading !== null;
+      this.refresh();
+    });
   }
 
   get(name) { return this.#byName.get(name); }
@@ -38,6 +42,7 @@ class Store extends EventTarget {
     if (this.#reading) return;
     clearTimeout(this.#timer);
     const reading = this.#reading = new AbortController();
+    this.#outdated = false;
     const begun = Date.now();
     try {
       const found = [];
@@ -53,6 +58,7 @@ class Store extends EventTarget {
     } catch { /* live tells when the server is back */ }
     if (this.#reading !== reading) return;
     this.#reading = null;
+    if (this.#outdated) return void this.refresh();
     if (live.state === "live") this.#timer = setTimeout(() => this.refresh(), live.polling && this.all.length < many ? againEveryPolling : againEvery);
   }
 
