@@ -254,7 +254,7 @@ struct mooring {
 	uint64_t result_id;
 	uint32_t gap; /* to look at: rows refused since the last one taken; the next row tells */
 
-	uint8_t rx[MOORING_RX];
+	uint8_t rx[MOORING_RX + 2]; /* a Close's code is read behind a fragment that fills it, and not used */
 };
 
 /* Makes a client, idle and due to connect. memory is frame bytes for one
