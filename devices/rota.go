@@ -8,8 +8,9 @@ import "time"
 const checkShares = 30
 
 // rota says which sessions are asked about, and when. Each belongs to one share, and
-// shares take turns at fixed times, so a session is asked about within one interval
-// of its opening and then once an interval, however many open and end meanwhile.
+// shares take turns at fixed times, so a session is due within one interval
+// of its opening and then once an interval, however many open and end meanwhile; take
+// is called every checkTick, which comes on top.
 // Of those that have ended it keeps the number until their turn. Not safe for
 // concurrent use.
 type rota struct {

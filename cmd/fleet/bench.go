@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -58,6 +59,9 @@ func (b *benchCommand) Run(ctx context.Context, out *console) error {
 		OnProgress: func(what string) { fmt.Fprintf(out.stderr, "%5.0f s  %s\n", time.Since(begun).Seconds(), what) },
 		Errors:     out.stderr,
 	})
+	if errors.Is(err, bench.ErrNoScenario) {
+		return &usageError{err.Error()}
+	}
 	if err != nil {
 		return err
 	}

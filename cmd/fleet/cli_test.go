@@ -52,6 +52,7 @@ func TestHelpAndUsage(t *testing.T) {
 		"--zone: unknown time zone": {"replay", tokens, "--device", "a", "--token", "b", "--time", "a", "--zone", "Nowhere/None"},
 		"--ca: open":                {"replay", tokens, "--device", "a", "--token", "b", "--time", "a", "--ca", filepath.Join(t.TempDir(), "absent")},
 		"--ca: no certificate":      {"probe", "--token", "a", "--ca", tokens},
+		`no scenario "absent"`:      {"bench", "absent"},
 		"--force overwrites it":     {"run", "--tokens", tokens, "--ledger", ledger},
 	} {
 		code, _, stderr := call(t, args...)

@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// ErrNoScenario is matched by Run's error when a name is no scenario's.
+var ErrNoScenario = errors.New("no scenario")
+
 // Config says what to measure. Zero values stand for the defaults.
 type Config struct {
 	// Scenarios are the names of those to run, in this order. Defaults to all.
@@ -112,7 +115,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	for _, name := range c.Scenarios {
 		if known := slices.Concat(Scenarios(), OnDemand()); !slices.Contains(known, name) {
-			return c, fmt.Errorf("bench: no scenario %q, there are %s", name, strings.Join(known, ", "))
+			return c, fmt.Errorf("bench: %w %q, there are %s", ErrNoScenario, name, strings.Join(known, ", "))
 		}
 	}
 	limit, err := fileLimit()
